@@ -1,0 +1,61 @@
+//! What can be typed: one clap enum; each command's own words are in its file under `command/`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::command;
+use crate::settings::Settings;
+
+/// Pull, push, mount and run container images, fetching only the layers that are missing.
+#[derive(Parser)]
+#[command(name = "strata", version, propagate_version = true)]
+struct Args {
+    /// Directory of the local store [default: /var/lib/strata for root, else $XDG_DATA_HOME/strata]
+    #[arg(long, global = true, env = "STRATA_ROOT", value_name = "DIR")]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Pull(command::pull::Args),
+    Push(command::push::Args),
+    Images(command::images::Args),
+    Inspect(command::inspect::Args),
+    Tag(command::tag::Args),
+    Rmi(command::rmi::Args),
+    Mount(command::mount::Args),
+    #[command(visible_alias = "unmount")]
+    Umount(command::umount::Args),
+    Run(command::run::Args),
+    Ps(command::ps::Args),
+    Rm(command::rm::Args),
+    Unshare(command::unshare::Args),
+}
+
+/// Parses the command line, runs the command and turns its outcome into an exit code.
+pub(crate) fn parse_and_run() -> ExitCode {
+    let args = Args::parse();
+    let settings = match Settings::new(args.root) {
+        Ok(settings) => settings,
+        Err(error) => return crate::printer::failed(&error),
+    };
+    let outcome = match args.command {
+        Command::Pull(args) => command::pull::run(&settings, args),
+        Command::Push(args) => command::push::run(&settings, args),
+        Command::Images(args) => command::images::run(&settings, args),
+        Command::Inspect(args) => command::inspect::run(&settings, args),
+        Command::Tag(args) => command::tag::run(&settings, args),
+        Command::Rmi(args) => command::rmi::run(&settings, args),
+        Command::Mount(args) => command::mount::run(&settings, args),
+        Command::Umount(args) => command::umount::run(&settings, args),
+        Command::Run(args) => command::run::run(&settings, args),
+        Command::Ps(args) => command::ps::run(&settings, args),
+        Command::Rm(args) => command::rm::run(&settings, args),
+        Command::Unshare(args) => command::unshare::run(&settings, args),
+    };
+    outcome.unwrap_or_else(|error| crate::printer::failed(&error))
+}

@@ -1,0 +1,1 @@
+//! Union mounts: read-only layers below, one writable layer on top.

@@ -1,0 +1,1 @@
+//! Pulling: which layers are missing, and bringing them here.

@@ -1,0 +1,1 @@
+//! Layers: a compressed tar becomes a directory, and back.

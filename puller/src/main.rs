@@ -1,0 +1,15 @@
+//! The `strata` command: what was typed -> what it means -> run -> exit code.
+//!
+//! Exit codes: 0 done, 1 refused (the request cannot be met and the message says why), 2 unexpected
+//! (usage or an internal failure); `run` leaves with the container's.
+
+mod args;
+mod command;
+mod printer;
+mod settings;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    args::parse_and_run()
+}

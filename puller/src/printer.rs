@@ -1,0 +1,9 @@
+//! The only writer of results (stdout) and messages (stderr).
+
+use std::process::ExitCode;
+
+/// Prints an error with its causes and gives the exit code it stands for.
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("strata: {error:#}");
+    ExitCode::from(1)
+}

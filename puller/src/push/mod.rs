@@ -1,0 +1,1 @@
+//! Pushing: which blobs the registry lacks, and sending them.

@@ -1,0 +1,1 @@
+//! Containers: namespaces, the root switch, the process.

@@ -1,0 +1,1 @@
+//! The local store: images, layers and containers on disk, indexed in SQLite.

@@ -1,0 +1,1 @@
+//! Privilege: real root, or root of a user namespace.

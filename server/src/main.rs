@@ -1,0 +1,2 @@
+//! The `stratad` command: parse, build, serve, drain.
+fn main() {}
