@@ -23,6 +23,7 @@ impl Clients {
         write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
         write("registries.conf", "unqualified-search-registries = []\n");
         write("containers.conf", "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n");
+        write("auth.json", "{}");
         fs::create_dir_all(home.join("tmp")).expect("make a directory");
         Self { home }
     }

@@ -39,6 +39,11 @@ impl Collector {
         for name in names {
             let path = find(name).with_context(|| format!("this machine has no {name}"))?;
             self.program(&path)?;
+            // Scripts and configurations say /bin/sh, wherever PATH finds the shell.
+            let usual = Path::new("/bin").join(name);
+            if usual.exists() {
+                self.program(&usual)?;
+            }
         }
         Ok(())
     }
