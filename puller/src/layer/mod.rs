@@ -1,54 +1,70 @@
 //! Layers: a compressed tar becomes a directory, and back.
+//!
+//! A layer is a change to a root file system, written as a tar archive (image-spec, layer.md). Each
+//! is unpacked on its own, into the form that overlayfs stacks: `fs/` the tree with whiteouts as
+//! devices, `record.zst` what else is needed to write the identical archive again, `layer.json` what
+//! is known about it, and `kept/` files that later entries of the same archive replaced.
+//!
+//! What the standard leaves open, here: a hard link can only name a file of the same layer, because
+//! layers are separate directories. A parent directory that no entry names is made with mode 0755
+//! and listed as implied; [`mend_parents`] gives it the metadata that the layers below have for it.
+//! Devices are left out where an unprivileged user unpacks.
 
-use serde::{Deserialize, Serialize};
-use strata_oci::digest::Digest;
+mod attributes;
+mod error;
+mod extract;
+mod finish;
+mod inflate;
+mod mend;
+mod meta;
+mod name;
+mod options;
+mod pipeline;
+mod rebuild;
+mod record;
+mod tar;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod umask;
 
-/// An unpacked layer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LayerMeta {
-    /// The digest of the uncompressed archive, to its last byte.
-    pub diff_id: Digest,
-    /// The uncompressed archive's size in bytes.
-    pub tar_size: u64,
-    /// The sum of all regular files' bytes.
-    pub content_size: u64,
-    /// How many entries the archive has.
-    pub entries: u64,
-    /// Directories that no entry names.
-    pub implied: Vec<String>,
-    /// Whether the identical archive can be written again.
-    pub rebuildable: bool,
-}
+use std::io::Read;
+use std::path::Path;
 
-/// Who owns what is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ownership {
-    /// Owners as the archive says.
-    Keep,
-    /// Everything belongs to whoever unpacks.
-    Single,
-}
+pub use error::{LayerError, Refusal};
+pub use mend::{hides_everything_below, mend_parents};
+pub use meta::LayerMeta;
+pub use options::{Limits, Ownership, UnpackOptions, XattrNamespace};
+pub use rebuild::rebuild;
+pub use tar::{TarError, TarFault};
 
-/// Where overlayfs finds its own marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum XattrNamespace {
-    /// `trusted.overlay.`, for mounts made by root.
-    Trusted,
-    /// `user.overlay.`, for mounts made in a user namespace with `userxattr`.
-    User,
-}
-
-/// Bounds on a single layer.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Limits {}
-
-/// How a layer is unpacked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnpackOptions {
-    /// Who owns what is unpacked.
-    pub ownership: Ownership,
-    /// Where overlayfs' marks go.
-    pub xattrs: XattrNamespace,
-    /// How far.
-    pub limits: Limits,
+/// Unpacks a layer (gzip, zstd or plain) into `dir`, an existing directory that nobody else can
+/// write to: `fs/`, `record.zst` and `layer.json` are made there. Reads `compressed` to its end, and
+/// tells `progress` the bytes of the archive so far. Blocking; uses two more threads while it runs.
+///
+/// Nothing is synced: whoever publishes the directory does that once for all layers. After an error
+/// the directory holds rubbish. An error of `compressed` itself comes back as [`LayerError::Read`].
+pub fn unpack<R: Read + Send>(
+    compressed: R,
+    dir: &Path,
+    options: &UnpackOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<LayerMeta, LayerError> {
+    let done = pipeline::run(compressed, &options.limits, progress, |archive| {
+        extract::extract(archive, dir, options)
+    })?;
+    let path = |path: &Vec<u8>| match path.as_slice() {
+        [] => ".".to_owned(),
+        path => meta::escape(path),
+    };
+    let meta = LayerMeta {
+        diff_id: done.diff_id,
+        tar_size: done.tar_size,
+        content_size: done.written.content_size,
+        entries: done.written.entries,
+        implied: done.written.implied.iter().map(path).collect(),
+        rebuildable: done.written.recorded == done.tar_size,
+    };
+    meta.save(dir)?;
+    Ok(meta)
 }
