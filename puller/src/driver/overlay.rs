@@ -55,15 +55,16 @@ impl Overlay {
 
     /// The options apart from the layers: (name, value, whether the kernel must know it). Features that
     /// would leave marks in the writable layer that mean nothing elsewhere are off, so that it can be
-    /// read as a layer later.
+    /// read as a layer later; `userxattr` turns two of them off itself and takes no word about them.
     fn options(&self, writable: bool) -> Vec<(&'static str, Option<&'static str>, bool)> {
-        let mut options = Vec::new();
-        if self.privilege == Privilege::UserNamespace {
-            options.push(("userxattr", None, true));
-        }
-        for feature in ["redirect_dir", "metacopy", "index"] {
-            options.push((feature, Some("off"), false));
-        }
+        let mut options = match self.privilege {
+            Privilege::UserNamespace => vec![("userxattr", None, true)],
+            Privilege::Root => vec![
+                ("redirect_dir", Some("off"), false),
+                ("metacopy", Some("off"), false),
+            ],
+        };
+        options.push(("index", Some("off"), false));
         if writable && self.volatile {
             options.push(("volatile", None, false));
         }
@@ -346,9 +347,7 @@ mod tests {
         let text = option_text(&lowers, Some((2000, 2001)), &driver.options(true));
         assert!(text.len() < 4096, "{}", text.len());
         assert!(text.starts_with("lowerdir=1000:1001:"));
-        assert!(text.ends_with(
-            "1499,upperdir=2000,workdir=2001,userxattr,redirect_dir=off,metacopy=off,index=off,volatile"
-        ));
+        assert!(text.ends_with("1499,upperdir=2000,workdir=2001,userxattr,index=off,volatile"));
     }
 
     #[test]
@@ -431,7 +430,12 @@ mod tests {
         fs::write(low.join("g"), "only low").expect("write");
         // The lowest again in the middle, as images with repeated layers have it.
         let lowers = [high.clone(), low.clone(), high];
-        let driver = Overlay::new(Privilege::Root);
+        let driver = Overlay::new(
+            crate::userns::current()
+                .ok()
+                .flatten()
+                .expect("checked above"),
+        );
         for (writable, classic) in [(true, false), (true, true), (false, false), (false, true)] {
             let stack = Stack {
                 lowers: &lowers,

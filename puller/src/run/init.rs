@@ -200,6 +200,7 @@ fn refusal(path: &OsStr, error: io::Error) -> Failure {
                 "exec: {path:?}: exec format error: made for another kind of machine, or a script without #!"
             ),
         ),
+        Some(libc::EACCES) => (126, format!("exec: {path:?}: permission denied")),
         _ => (126, format!("exec: {path:?}: {error}")),
     };
     Failure { code, message }

@@ -77,6 +77,14 @@ pub(super) fn enter(spec: &Spec) -> Result<Root, Failure> {
     } else {
         None
     };
+    // A user namespace may have a new /proc only while it sees the host's, whole.
+    let proc = make("proc", &[], NO_SUID | NO_DEV | NO_EXEC).map_err(|error| Failure {
+        code: 125,
+        message: format!(
+            "mounting a new /proc: {error} (where parts of /proc are hidden, as in most containers, the \
+             kernel allows no new one)"
+        ),
+    })?;
     switch_root(&spec.merged).map_err(|e| Failure::new("switching the root", e))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())
@@ -86,7 +94,7 @@ pub(super) fn enter(spec: &Spec) -> Result<Root, Failure> {
         place_file(&root, path, &tree).map_err(|e| Failure::new(path, e))?;
     }
     let (dev, pts) = mount_dev(&root, host.as_ref(), tty_group)?;
-    mount_proc(&root, &dev)?;
+    mount_proc(&root, &dev, &proc)?;
     mount_sys(&root, &dev, host.as_ref())?;
     Ok(Root { root, dev, pts })
 }
@@ -284,19 +292,15 @@ pub(super) fn mount_console(dev: &OwnedFd, slave: &OwnedFd) -> io::Result<()> {
     attach(tree, empty_file(dev, "console")?)
 }
 
-fn mount_proc(root: &OwnedFd, dev: &OwnedFd) -> Result<(), Failure> {
-    let proc = mount_at(root, "proc", "proc", &[], NO_SUID | NO_DEV | NO_EXEC).map_err(|failure| Failure {
-        message: format!(
-            "{} (where parts of /proc are hidden, as in most containers, the kernel allows no new one)",
-            failure.message
-        ),
-        ..failure
-    })?;
+fn mount_proc(root: &OwnedFd, dev: &OwnedFd, proc: &OwnedFd) -> Result<(), Failure> {
+    inroot::mount_point(root, "proc")
+        .and_then(|target| attach(proc, target))
+        .map_err(|e| Failure::new("mounting proc at /proc", e))?;
     for name in READ_ONLY_IN_PROC {
-        read_only(&proc, name)
+        read_only(proc, name)
             .map_err(|e| Failure::new(format!("making /proc/{name} read-only"), e))?;
     }
-    mask(&proc, dev, &MASKED_IN_PROC).map_err(|e| Failure::new("masking parts of /proc", e))
+    mask(proc, dev, &MASKED_IN_PROC).map_err(|e| Failure::new("masking parts of /proc", e))
 }
 
 fn mount_sys(root: &OwnedFd, dev: &OwnedFd, host: Option<&HostTrees>) -> Result<(), Failure> {
