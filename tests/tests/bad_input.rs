@@ -2,6 +2,7 @@
 //! nothing of it stays (distribution-spec, "Error Codes").
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use serde_json::json;
 use strata_oci::digest::Digest;
@@ -120,6 +121,7 @@ fn an_oversized_manifest_is_refused_without_being_read() {
     let headers = [("Content-Length", "99999999999"), ("Content-Type", media::OCI_MANIFEST)];
     let head = api.0.head("PUT", "/v2/app/manifests/large", &headers) + "\r\n";
     let mut stream = api.0.connect();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set a time limit");
     stream.write_all(head.as_bytes()).expect("write");
     let mut start = [0; 12];
     stream.read_exact(&mut start).expect("an early answer");

@@ -176,6 +176,10 @@ fn a_damaged_database_is_refused_and_not_replaced() {
     let files = fs::read_dir(place.join("data")).expect("list").flatten().map(|e| e.path());
     let mut databases = files.filter(|path| path.extension().is_some_and(|e| e == "db" || e == "sqlite"));
     let database = databases.next().expect("a database in the data directory");
+    // The journal could mend it.
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", database.display()));
+    }
     fs::write(&database, "this is not a database, it is a note of more than a hundred bytes: ".repeat(3)).expect("write");
     let ran = does_not_start(&place, any_port());
     ran.says(&database.file_name().expect("named").to_string_lossy());
