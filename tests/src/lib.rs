@@ -12,6 +12,7 @@ pub mod debian;
 pub mod demo;
 pub mod entry;
 pub mod fake;
+pub mod forgetful;
 pub mod http;
 pub mod image;
 pub mod machine;
