@@ -20,5 +20,6 @@ pub mod place;
 pub mod proxy;
 pub mod strata;
 pub mod stratad;
+pub mod traffic;
 pub mod tree;
 pub mod user;
