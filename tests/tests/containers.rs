@@ -81,7 +81,7 @@ impl Setup {
     }
 
     fn assert_tidy(&self) {
-        assert_eq!(mounts_under(self.place.path()), [PathBuf::new(); 0]);
+        assert_eq!(mounts_under(self.place.path()), Vec::<PathBuf>::new());
         let left = fs::read_dir(self.strata.root().join("containers"));
         let left: Vec<_> = left
             .into_iter()
@@ -533,7 +533,7 @@ fn a_mounted_image_has_a_writable_layer_of_its_own() {
     fs::write(path.join("data/one"), "changed").expect("writable");
     fs::remove_file(path.join("data/two")).expect("writable");
     s.strata.run(&["umount", path.to_str().expect("text")]).ok();
-    assert_eq!(mounts_under(s.place.path()), [PathBuf::new(); 0]);
+    assert_eq!(mounts_under(s.place.path()), Vec::<PathBuf>::new());
     for (one, two) in before.iter().zip(s.layer_trees()) {
         one.assert_same(&two);
     }
