@@ -94,6 +94,14 @@ pub enum DriverError {
     },
 }
 
+/// Whether something is mounted at `path`, in the mount namespace of this process.
+pub fn is_mounted(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    statx(CWD, path, flags, StatxFlags::BASIC_STATS)
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 fn kernel_says(log: &str) -> String {
     match log {
         "" => String::new(),

@@ -447,6 +447,7 @@ mod tests {
             } else {
                 driver.mount(&stack, &target).expect("mounts");
             }
+            assert!(super::super::is_mounted(&target) && !super::super::is_mounted(&upper));
             assert_eq!(fs::read(target.join("f")).expect("read"), b"high");
             assert_eq!(fs::read(target.join("g")).expect("read"), b"only low");
             assert_eq!(fs::write(target.join("new"), "x").is_ok(), writable);

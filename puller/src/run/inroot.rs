@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
+use rustix::path::Arg;
 
 use super::sys::mode;
 
@@ -17,17 +18,34 @@ fn resolve() -> ResolveFlags {
     ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS
 }
 
+/// openat2(2), again when something was mounted or renamed anywhere while a `..` was resolved: the
+/// kernel then cannot tell whether the path stayed inside and answers EAGAIN.
+fn open(
+    root: impl AsFd,
+    path: impl Arg + Copy,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    for _ in 0..1000 {
+        match openat2(&root, path, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => std::thread::yield_now(),
+            result => return result,
+        }
+    }
+    Err(Errno::AGAIN)
+}
+
 /// Opens what is there, without reading it.
 pub(super) fn open_path(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    Ok(openat2(root, path, flags, Mode::empty(), resolve())?)
+    Ok(open(root, path, flags, resolve())?)
 }
 
 /// Opens a directory, and makes it and its parents (mode 0755) as far as they are missing.
 pub(super) fn make_dir_all(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let root = root.as_fd();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &Path| openat2(root, path, flags, Mode::empty(), resolve());
+    let open = |path: &Path| open(root, path, flags, resolve());
     match open(path) {
         Err(Errno::NOENT) => {}
         result => return Ok(result?),
@@ -57,10 +75,10 @@ pub(super) fn mount_point(root: impl AsFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let strict = resolve() | ResolveFlags::NO_SYMLINKS;
     let root = root.as_fd();
-    match openat2(root, name, flags, Mode::empty(), strict) {
+    match open(root, name, flags, strict) {
         Err(Errno::NOENT) => {
             rustix::fs::mkdirat(root, name, mode(0o755))?;
-            Ok(openat2(root, name, flags, Mode::empty(), strict)?)
+            Ok(open(root, name, flags, strict)?)
         }
         Err(Errno::LOOP | Errno::NOTDIR) => Err(io::Error::other(
             "the image has something else than a directory there",
@@ -102,7 +120,7 @@ pub(super) fn make_file(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
 /// a FIFO would wait for ever.
 pub(super) fn read_file(root: impl AsFd, path: &Path, limit: u64) -> io::Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat2(root, path, flags, Mode::empty(), resolve()) {
+    let file = match open(root, path, flags, resolve()) {
         Ok(file) => file,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error.into()),
