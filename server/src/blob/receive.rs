@@ -19,8 +19,9 @@ use super::writeback;
 use super::{Appended, BlobError, ByteStream};
 use crate::upload::{Position, UploadId};
 
-/// Bytes handed to the threads at a time.
-const BATCH: usize = 512 * 1024;
+/// Bytes handed to the threads at a time: much more than the hand-over costs, and little enough that they
+/// are still in the processor's cache.
+const BATCH: usize = 256 * 1024;
 
 /// The kernel is told to write each time this many bytes have come.
 const WRITEBACK: u64 = 8 * 1024 * 1024;
@@ -40,7 +41,7 @@ pub(super) async fn receive(
         path: path.clone(),
         start,
     };
-    let mut hash: Hash = Hash::Ready(position.digester);
+    let mut hash: Hash = Hash::Ready(Box::new(position.digester));
     let mut interrupted = None;
     loop {
         let (batch, end) = gather(&mut body).await;
@@ -59,10 +60,13 @@ pub(super) async fn receive(
         };
         if last {
             // A last batch is usually short: hash it while the file is synced.
-            let digester = hash.take(batch).await?.join().await?;
-            return match written.join().await {
-                Ok(offset) => Ok(Appended {
-                    position: Position { offset, digester },
+            let digester = *hash.take(batch).await?.join().await?;
+            return match written.finish().await {
+                Ok(target) => Ok(Appended {
+                    position: Position {
+                        offset: target.offset,
+                        digester,
+                    },
                     interrupted,
                 }),
                 Err(error) => Err(rolled_back(path, start, error).await),
@@ -146,11 +150,6 @@ impl Writing {
             Err(error) => Err(BlobError::new("cannot work on", "a thread", error.into())),
         }
     }
-
-    /// Waits for the last batch; how many bytes the file has.
-    async fn join(self) -> Result<u64, BlobError> {
-        Ok(self.finish().await?.offset)
-    }
 }
 
 impl Target {
@@ -189,8 +188,8 @@ impl Target {
 
 /// The digester, or the thread that has it.
 enum Hash {
-    Ready(Digester),
-    Busy(JoinHandle<Digester>),
+    Ready(Box<Digester>),
+    Busy(JoinHandle<Box<Digester>>),
 }
 
 impl Hash {
@@ -209,7 +208,7 @@ impl Hash {
         })))
     }
 
-    async fn join(self) -> Result<Digester, BlobError> {
+    async fn join(self) -> Result<Box<Digester>, BlobError> {
         match self {
             Hash::Ready(digester) => Ok(digester),
             Hash::Busy(task) => task
@@ -221,6 +220,9 @@ impl Hash {
 
 /// Frees what a failed append has written: on a full disk it would stay full.
 async fn rolled_back(path: PathBuf, start: u64, error: BlobError) -> BlobError {
+    if matches!(error, BlobError::Lost(_)) {
+        return error;
+    }
     let truncate = move || File::options().write(true).open(&path)?.set_len(start);
     if let Ok(Err(failed)) = spawn_blocking(truncate).await {
         tracing::warn!("cannot free what a failed upload has written: {failed}");
