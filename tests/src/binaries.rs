@@ -25,7 +25,15 @@ pub fn binary(name: &str) -> PathBuf {
 pub fn build() -> Result<BTreeMap<String, PathBuf>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "-p", "stratad", "-p", "strata", "--bins"])
+        .args([
+            "build",
+            "--release",
+            "-p",
+            "stratad",
+            "-p",
+            "strata",
+            "--bins",
+        ])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stderr(Stdio::inherit())
@@ -45,7 +53,10 @@ pub fn build() -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     for name in ["stratad", "strata"] {
-        ensure!(built.contains_key(name), "cargo did not say where {name} is");
+        ensure!(
+            built.contains_key(name),
+            "cargo did not say where {name} is"
+        );
     }
     Ok(built)
 }

@@ -40,7 +40,9 @@ fn setup() -> Setup {
         Entry::file("data/two", "two\n"),
         Entry::dir("data/sub/"),
         Entry::file("data/sub/three", "three\n"),
-        Entry::file("data/mine", "mine\n").owner(1000, 1000).mode(0o600),
+        Entry::file("data/mine", "mine\n")
+            .owner(1000, 1000)
+            .mode(0o600),
     ];
     let config = json!({
         "Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "FROM_IMAGE=yes"],
@@ -51,25 +53,42 @@ fn setup() -> Setup {
     let reference = server.api().push(&image, "app", "v1");
     let strata = Strata::new(&place);
     strata.pull(&reference);
-    Setup { place, strata, image, reference }
+    Setup {
+        place,
+        strata,
+        image,
+        reference,
+    }
 }
 
 impl Setup {
     /// Runs a shell script in a new container that goes when it ends.
     fn sh(&self, options: &[&str], script: &str) -> Ran {
-        let args = [&["run", "--rm"], options, &[&self.reference, "sh", "-c", script]].concat();
+        let args = [
+            &["run", "--rm"],
+            options,
+            &[&self.reference, "sh", "-c", script],
+        ]
+        .concat();
         self.strata.run(&args)
     }
 
     fn layer_trees(&self) -> Vec<Tree> {
         let layers = self.image.layers.iter();
-        layers.map(|l| Tree::read(&self.strata.layer(&l.diff_id).join("fs"))).collect()
+        layers
+            .map(|l| Tree::read(&self.strata.layer(&l.diff_id).join("fs")))
+            .collect()
     }
 
     fn assert_tidy(&self) {
-        assert_eq!(mounts_under(self.place.path()), [PathBuf::new(); 0]);
+        assert_eq!(mounts_under(self.place.path()), Vec::<PathBuf>::new());
         let left = fs::read_dir(self.strata.root().join("containers"));
-        let left: Vec<_> = left.into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let left: Vec<_> = left
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .collect();
         assert!(left.is_empty(), "{left:?}");
         let listed = self.strata.run(&["ps", "-a"]).ok().out();
         assert!(listed.lines().count() <= 1, "{listed}");
@@ -87,11 +106,22 @@ fn containers_do_not_see_each_others_writes_and_layers_stay() {
     let look = "cat one two sub/three mine; ls /data /data/sub; stat -c %a /etc/passwd";
     let unchanged = "one\ntwo\nthree\nmine\n/data:\nmine\none\nsub\ntwo\n\n/data/sub:\nthree\n644";
     assert_eq!(s.sh(&[], look).ok().out(), unchanged);
-    let args = ["run", "--name", "second", &s.reference, "sh", "-c", "echo other > added; cat added one"];
+    let args = [
+        "run",
+        "--name",
+        "second",
+        &s.reference,
+        "sh",
+        "-c",
+        "echo other > added; cat added one",
+    ];
     assert_eq!(s.strata.run(&args).ok().out(), "other\none");
     // The first one's own view is what it made of it.
     let path = PathBuf::from(s.strata.run(&["mount", "first"]).ok().out());
-    assert_eq!(fs::read_to_string(path.join("data/added")).expect("there"), "added\n");
+    assert_eq!(
+        fs::read_to_string(path.join("data/added")).expect("there"),
+        "added\n"
+    );
     let names = |dir: &str| -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(path.join(dir))
             .expect("list")
@@ -101,13 +131,20 @@ fn containers_do_not_see_each_others_writes_and_layers_stay() {
         names
     };
     assert_eq!(names("data"), ["added", "moved", "one", "sub"]);
-    assert_eq!(names("data/sub"), ["new"], "a directory made anew hides what was below");
+    assert_eq!(
+        names("data/sub"),
+        ["new"],
+        "a directory made anew hides what was below"
+    );
     s.strata.run(&["umount", "first"]).ok();
     for (one, two) in before.iter().zip(s.layer_trees()) {
         one.assert_same(&two);
     }
     let listed = s.strata.run(&["ps", "-a"]).ok().out();
-    assert!(listed.contains("first") && listed.contains("second"), "{listed}");
+    assert!(
+        listed.contains("first") && listed.contains("second"),
+        "{listed}"
+    );
     s.strata.run(&["rm", "first", "second"]).ok();
     s.assert_tidy();
 }
@@ -115,19 +152,40 @@ fn containers_do_not_see_each_others_writes_and_layers_stay() {
 #[test]
 fn only_what_is_written_is_copied_up() {
     let s = setup();
-    let args = ["run", "--name", "small", &s.reference, "sh", "-c", "echo x >> /data/one; cat /bin/sh > /dev/null"];
+    let args = [
+        "run",
+        "--name",
+        "small",
+        &s.reference,
+        "sh",
+        "-c",
+        "echo x >> /data/one; cat /bin/sh > /dev/null",
+    ];
     s.strata.run(&args).ok();
     let containers = s.strata.root().join("containers");
-    let container = fs::read_dir(&containers).expect("list").next().expect("one").expect("entry").path();
+    let container = fs::read_dir(&containers)
+        .expect("list")
+        .next()
+        .expect("one")
+        .expect("entry")
+        .path();
     let mut files: Vec<String> = Vec::new();
     for (path, node) in &Tree::read(&container).0 {
         if node.size > 0 && path.to_string_lossy().contains("data/") {
-            files.push(path.file_name().expect("named").to_string_lossy().into_owned());
+            files.push(
+                path.file_name()
+                    .expect("named")
+                    .to_string_lossy()
+                    .into_owned(),
+            );
         }
     }
     assert_eq!(files, ["one"]);
     let bytes: u64 = Tree::read(&container).0.values().map(|n| n.size).sum();
-    assert!(bytes < 100_000, "a container of one small change takes {bytes} bytes");
+    assert!(
+        bytes < 100_000,
+        "a container of one small change takes {bytes} bytes"
+    );
     s.strata.run(&["rm", "small"]).ok();
     s.assert_tidy();
 }
@@ -135,15 +193,30 @@ fn only_what_is_written_is_copied_up() {
 #[test]
 fn the_command_environment_directory_and_user_are_as_asked() {
     let s = setup();
-    assert_eq!(s.strata.run(&["run", "--rm", &s.reference]).ok().out(), "default");
-    let out = s.sh(&["-e", "A=b c", "-e", "FROM_IMAGE=no"], "echo $A,$FROM_IMAGE,$PATH; pwd").ok().out();
+    assert_eq!(
+        s.strata.run(&["run", "--rm", &s.reference]).ok().out(),
+        "default"
+    );
+    let out = s
+        .sh(
+            &["-e", "A=b c", "-e", "FROM_IMAGE=no"],
+            "echo $A,$FROM_IMAGE,$PATH; pwd",
+        )
+        .ok()
+        .out();
     assert_eq!(out, "b c,no,/usr/local/bin:/usr/bin:/bin\n/data");
     assert_eq!(s.sh(&["-w", "/etc"], "pwd").ok().out(), "/etc");
     let made = s.sh(&["-w", "/not/there/yet"], "pwd").ok().out();
     assert_eq!(made, "/not/there/yet");
     let host = std::env::vars().find(|(name, _)| name == "CARGO_MANIFEST_DIR");
     assert!(host.is_some());
-    let inside = s.sh(&[], "echo \"[$CARGO_MANIFEST_DIR]\"; echo \"[$STRATA_ROOT]\"").ok().out();
+    let inside = s
+        .sh(
+            &[],
+            "echo \"[$CARGO_MANIFEST_DIR]\"; echo \"[$STRATA_ROOT]\"",
+        )
+        .ok()
+        .out();
     assert_eq!(inside, "[]\n[]", "nothing of the caller's environment");
 }
 
@@ -159,20 +232,39 @@ fn users_by_name_and_number_get_their_groups_and_lose_roots_powers() {
         ("root", "0:0", true),
     ];
     for (n, (user, ids, reads_own)) in cases.into_iter().enumerate() {
-        let config = json!({ "User": user, "Cmd": ["sh", "-c", "echo $(id -u):$(id -g); cat /data/mine"] });
+        let config =
+            json!({ "User": user, "Cmd": ["sh", "-c", "echo $(id -u):$(id -g); cat /data/mine"] });
         let image = Image::with_config(&s.image.layers, config);
         let reference = server.api().push(&image, "app", &format!("u{n}"));
         let ran = s.strata.run(&["run", "--rm", &reference]);
-        assert_eq!(ran.out().lines().next(), Some(ids), "{user}: {}", ran.story());
+        assert_eq!(
+            ran.out().lines().next(),
+            Some(ids),
+            "{user}: {}",
+            ran.story()
+        );
         assert_eq!(ran.status.success(), reads_own, "{user}: {}", ran.story());
     }
-    let image = Image::with_config(&s.image.layers, json!({ "User": "user", "Cmd": ["id", "-G"] }));
+    let image = Image::with_config(
+        &s.image.layers,
+        json!({ "User": "user", "Cmd": ["id", "-G"] }),
+    );
     let reference = server.api().push(&image, "app", "groups");
-    assert_eq!(s.strata.run(&["run", "--rm", &reference]).ok().out(), "1000 2000");
-    let image = Image::with_config(&s.image.layers, json!({ "User": "nobody-here", "Cmd": ["id"] }));
+    assert_eq!(
+        s.strata.run(&["run", "--rm", &reference]).ok().out(),
+        "1000 2000"
+    );
+    let image = Image::with_config(
+        &s.image.layers,
+        json!({ "User": "nobody-here", "Cmd": ["id"] }),
+    );
     let reference = server.api().push(&image, "app", "unknown");
     let ran = s.strata.run(&["run", "--rm", &reference]);
-    assert!(!ran.status.success() && ran.stderr.contains("nobody-here"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && ran.stderr.contains("nobody-here"),
+        "{}",
+        ran.story()
+    );
 }
 
 #[test]
@@ -182,8 +274,17 @@ fn entrypoints_take_the_command_as_arguments() {
     let config = json!({ "Entrypoint": ["/bin/echo", "entry"], "Cmd": ["default"] });
     let image = Image::with_config(&s.image.layers, config);
     let reference = server.api().push(&image, "app", "v1");
-    assert_eq!(s.strata.run(&["run", "--rm", &reference]).ok().out(), "entry default");
-    assert_eq!(s.strata.run(&["run", "--rm", &reference, "a", "-b"]).ok().out(), "entry a -b");
+    assert_eq!(
+        s.strata.run(&["run", "--rm", &reference]).ok().out(),
+        "entry default"
+    );
+    assert_eq!(
+        s.strata
+            .run(&["run", "--rm", &reference, "a", "-b"])
+            .ok()
+            .out(),
+        "entry a -b"
+    );
 }
 
 #[test]
@@ -194,9 +295,15 @@ fn the_exit_status_is_the_containers() {
     }
     assert_eq!(s.sh(&[], "kill -9 $$; sleep 9").code(), 137);
     assert_eq!(s.sh(&[], "kill -TERM $$; sleep 9").code(), 143);
-    let missing = s.strata.run(&["run", "--rm", &s.reference, "no-such-program"]);
+    let missing = s
+        .strata
+        .run(&["run", "--rm", &s.reference, "no-such-program"]);
     assert_eq!(missing.code(), 127, "{}", missing.story());
-    assert!(missing.stderr.contains("no-such-program"), "{}", missing.story());
+    assert!(
+        missing.stderr.contains("no-such-program"),
+        "{}",
+        missing.story()
+    );
     let not_program = s.strata.run(&["run", "--rm", &s.reference, "/data/one"]);
     assert_eq!(not_program.code(), 126, "{}", not_program.story());
     s.assert_tidy();
@@ -206,9 +313,16 @@ fn the_exit_status_is_the_containers() {
 fn stdin_stdout_and_stderr_pass_through() {
     let s = setup();
     let input = "line\n".repeat(50_000);
-    let mut command = s.strata.command(&["run", "--rm", "-i", &s.reference, "cat"]);
+    let mut command = s
+        .strata
+        .command(&["run", "--rm", "-i", &s.reference, "cat"]);
     let ran = run_with_input(&mut command, input.as_bytes()).ok();
-    assert!(ran.stdout == input.as_bytes(), "{} bytes of {}", ran.stdout.len(), input.len());
+    assert!(
+        ran.stdout == input.as_bytes(),
+        "{} bytes of {}",
+        ran.stdout.len(),
+        input.len()
+    );
     let ran = s.sh(&[], "echo out; echo err >&2").ok();
     assert_eq!((ran.out().as_str(), ran.stderr.trim()), ("out", "err"));
 }
@@ -244,7 +358,11 @@ fn a_container_whose_runner_is_killed_does_not_live_on() {
         std::thread::sleep(Duration::from_millis(20));
     }
     let busy = s.strata.run(&["rm", "victim"]);
-    assert!(!busy.status.success(), "a running container is not removed: {}", busy.story());
+    assert!(
+        !busy.status.success(),
+        "a running container is not removed: {}",
+        busy.story()
+    );
     running.child.kill().expect("kill");
     running.wait();
     let limit = Instant::now() + Duration::from_secs(10);
@@ -292,19 +410,39 @@ fn the_container_has_namespaces_proc_sys_dev_and_the_hosts_network() {
     let devices: usize = lines[5].parse().expect("number");
     assert!(devices < 25, "only harmless devices: {devices}");
     for name in ["mnt", "pid", "uts", "ipc"] {
-        let inside = s.sh(&[], &format!("stat -L -c %i /proc/self/ns/{name}")).ok().out();
-        let outside = run(std::process::Command::new(tool("stat")).args(["-L", "-c", "%i", &format!("/proc/self/ns/{name}")])).ok();
+        let inside = s
+            .sh(&[], &format!("stat -L -c %i /proc/self/ns/{name}"))
+            .ok()
+            .out();
+        let outside = run(std::process::Command::new(tool("stat")).args([
+            "-L",
+            "-c",
+            "%i",
+            &format!("/proc/self/ns/{name}"),
+        ]))
+        .ok();
         assert_ne!(inside, outside.out(), "{name}");
     }
     let net = "stat -L -c %i /proc/self/ns/net";
-    let outside = run(std::process::Command::new(tool("sh")).args(["-c", net])).ok().out();
+    let outside = run(std::process::Command::new(tool("sh")).args(["-c", net]))
+        .ok()
+        .out();
     assert_eq!(s.sh(&[], net).ok().out(), outside, "the host's network");
     let resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    assert_eq!(s.sh(&[], "cat /etc/resolv.conf").ok().out(), resolv.trim_end());
+    assert_eq!(
+        s.sh(&[], "cat /etc/resolv.conf").ok().out(),
+        resolv.trim_end()
+    );
     assert!(s.sh(&[], "cat /etc/hosts").ok().out().contains("localhost"));
     let mounts = s.sh(&[], "cat /proc/self/mountinfo").ok().out();
-    let host_paths = mounts.lines().filter(|line| line.split(' ').nth(4).is_some_and(|p| p.contains("store")));
-    assert_eq!(host_paths.count(), 0, "the host's tree is not there:\n{mounts}");
+    let host_paths = mounts
+        .lines()
+        .filter(|line| line.split(' ').nth(4).is_some_and(|p| p.contains("store")));
+    assert_eq!(
+        host_paths.count(),
+        0,
+        "the host's tree is not there:\n{mounts}"
+    );
 }
 
 #[test]
@@ -317,7 +455,9 @@ fn a_terminal_is_given_when_asked_for() {
         s.reference
     );
     let mut command = std::process::Command::new(tool("script"));
-    command.args(["-qec", &line, "/dev/null"]).env("STRATA_ROOT", s.strata.root());
+    command
+        .args(["-qec", &line, "/dev/null"])
+        .env("STRATA_ROOT", s.strata.root());
     let ran = run(&mut command);
     assert!(ran.out().contains("is-a-terminal"), "{}", ran.story());
     assert_eq!(ran.code(), 3, "{}", ran.story());
@@ -328,10 +468,16 @@ fn a_terminal_is_given_when_asked_for() {
 #[test]
 fn names_are_unique_and_unknown_ones_are_refused() {
     let s = setup();
-    s.strata.run(&["run", "--name", "one", &s.reference, "true"]).ok();
-    s.strata.run(&["run", "--name", "one", &s.reference, "true"]).refused_by_run("one");
+    s.strata
+        .run(&["run", "--name", "one", &s.reference, "true"])
+        .ok();
+    s.strata
+        .run(&["run", "--name", "one", &s.reference, "true"])
+        .refused_by_run("one");
     s.strata.run(&["rm", "two"]).refused().says("two");
-    s.strata.run(&["run", "--rm", "127.0.0.1:1/no/such:image", "true"]).refused_by_run("127.0.0.1:1");
+    s.strata
+        .run(&["run", "--rm", "127.0.0.1:1/no/such:image", "true"])
+        .refused_by_run("127.0.0.1:1");
     s.strata.run(&["rm", "one"]).ok();
     s.assert_tidy();
 }
@@ -353,11 +499,24 @@ impl Refused for Ran {
 #[test]
 fn an_image_that_a_container_uses_keeps_its_layers() {
     let s = setup();
-    s.strata.run(&["run", "--name", "user", &s.reference, "sh", "-c", "echo kept > /data/own"]).ok();
+    s.strata
+        .run(&[
+            "run",
+            "--name",
+            "user",
+            &s.reference,
+            "sh",
+            "-c",
+            "echo kept > /data/own",
+        ])
+        .ok();
     let _ = s.strata.run(&["rmi", &s.reference]);
     assert_eq!(s.strata.layers().len(), 2, "a container stands on them");
     let path = PathBuf::from(s.strata.run(&["mount", "user"]).ok().out());
-    assert_eq!(fs::read_to_string(path.join("data/one")).expect("there"), "one\n");
+    assert_eq!(
+        fs::read_to_string(path.join("data/one")).expect("there"),
+        "one\n"
+    );
     s.strata.run(&["umount", "user"]).ok();
     s.strata.run(&["rm", "user"]).ok();
 }
@@ -367,11 +526,14 @@ fn a_mounted_image_has_a_writable_layer_of_its_own() {
     let s = setup();
     let before = s.layer_trees();
     let path = PathBuf::from(s.strata.run(&["mount", &s.reference]).ok().out());
-    assert_eq!(fs::read_to_string(path.join("data/one")).expect("there"), "one\n");
+    assert_eq!(
+        fs::read_to_string(path.join("data/one")).expect("there"),
+        "one\n"
+    );
     fs::write(path.join("data/one"), "changed").expect("writable");
     fs::remove_file(path.join("data/two")).expect("writable");
     s.strata.run(&["umount", path.to_str().expect("text")]).ok();
-    assert_eq!(mounts_under(s.place.path()), [PathBuf::new(); 0]);
+    assert_eq!(mounts_under(s.place.path()), Vec::<PathBuf>::new());
     for (one, two) in before.iter().zip(s.layer_trees()) {
         one.assert_same(&two);
     }
