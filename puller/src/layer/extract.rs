@@ -208,12 +208,10 @@ impl<R: BufRead> Extractor<'_, R> {
 
     fn content(&mut self, mut file: &File, path: &[u8], size: u64) -> Result<(), LayerError> {
         if size >= PREALLOCATE {
-            match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-                Err(Errno::NOSPC) => {
-                    return Err(LayerError::entry("write the content", path)(Errno::NOSPC));
-                }
-                // Not every file system can.
-                Ok(()) | Err(_) => {}
+            let reserved = rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size);
+            // Not every file system can do it; only the lack of space counts.
+            if reserved == Err(Errno::NOSPC) {
+                return Err(LayerError::entry("write the content", path)(Errno::NOSPC));
             }
         }
         loop {

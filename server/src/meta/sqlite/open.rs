@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use refinery::embed_migrations;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::{MetaError, Result};
@@ -21,7 +22,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", "ON")?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_plans(&db)?;
     let runner = migrations::runner();
     runner
         .run(&mut db)
@@ -34,8 +35,17 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(10))?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_plans(&db)?;
     Ok(db)
+}
+
+/// Keeps statements prepared, whatever is bound to them: without the query planner's stability
+/// guarantee (<https://sqlite.org/queryplanner-ng.html#qpsg>) those that touch a table with a
+/// partial index are planned anew each time.
+fn keep_plans(db: &Connection) -> Result<()> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn refuse_newer(db: &Connection, path: &Path) -> Result<()> {
