@@ -7,3 +7,8 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     eprintln!("strata: {error:#}");
     ExitCode::from(1)
 }
+
+/// Prints one line of a result.
+pub(crate) fn line(text: impl std::fmt::Display) {
+    println!("{text}");
+}
