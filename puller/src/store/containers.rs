@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use rustix::fs::FlockOperation;
 use strata_oci::Digest;
 
+use super::lock::FileLock;
 use super::{Image, Store, StoreError};
 use crate::run::names;
 
@@ -217,7 +218,7 @@ impl Store {
         match self.container_index(|index| insert(index, &id, new)) {
             Ok(container) => Ok((container, lock)),
             Err(error) => {
-                let _ = fs::remove_dir_all(&directory);
+                let _ = self.remove_container_dir(&directory);
                 Err(error)
             }
         }
@@ -238,7 +239,7 @@ impl Store {
     /// All containers and mounts, the newest first. What crashes left is put right on the way.
     pub fn containers(&self) -> Result<Vec<Container>, ContainerError> {
         let containers = self.container_index(|index| Ok(all(index)?))?;
-        self.sweep_orphans(&containers)?;
+        self.sweep_unrecorded(&containers)?;
         containers.into_iter().map(|c| self.put_right(c)).collect()
     }
 
@@ -285,8 +286,7 @@ impl Store {
             index.execute("DELETE FROM containers WHERE id = ?1", [&container.id])?;
             Ok(())
         })?;
-        let directory = self.container_dir(&container.id);
-        fs::remove_dir_all(&directory).map_err(ContainerError::io("cannot remove", &directory))?;
+        self.remove_container_dir(&self.container_dir(&container.id))?;
         drop(lock);
         Ok(())
     }
@@ -312,7 +312,7 @@ impl Store {
     }
 
     /// Directories without a row: made or removed halfway when the power went.
-    fn sweep_orphans(&self, known: &[Container]) -> Result<(), ContainerError> {
+    fn sweep_unrecorded(&self, known: &[Container]) -> Result<(), ContainerError> {
         let Ok(entries) = fs::read_dir(self.root().join("containers")) else {
             return Ok(());
         };
@@ -328,18 +328,27 @@ impl Store {
             let name = name.to_string_lossy();
             let still_unknown = self.container_index(|index| Ok(find(index, &name)?.is_empty()))?;
             if still_unknown {
-                let _ = fs::remove_dir_all(entry.path());
+                self.remove_container_dir(&entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Out of sight first, and then entry by entry: what a container wrote may be as deep as it likes.
+    fn remove_container_dir(&self, directory: &Path) -> Result<(), ContainerError> {
+        let path = self.lock_path("trash");
+        // Held so that nobody who opens the store waits to remove the same.
+        let _lock = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
+        self.trash
+            .remove(directory)
+            .map_err(ContainerError::io("cannot remove", directory))
     }
 
     fn container_index<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, ContainerError>,
     ) -> Result<T, ContainerError> {
-        let index = self.index()?;
-        work(&index)
+        work(&self.db())
     }
 }
 
@@ -485,3 +494,6 @@ fn read(row: &Row) -> rusqlite::Result<Container> {
         finished: row.get(12)?,
     })
 }
+
+#[cfg(test)]
+mod tests;
