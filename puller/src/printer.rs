@@ -261,8 +261,3 @@ mod tests {
         assert_eq!(code(anyhow::Error::new(wrong)), one);
     }
 }
-
-/// Prints one line of a result.
-pub(crate) fn line(text: impl std::fmt::Display) {
-    println!("{text}");
-}
