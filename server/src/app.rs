@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use strata_oci::cas::sync_dir;
 use tokio::sync::mpsc;
 
 use crate::auth::{Gate, Rule};
@@ -68,6 +69,16 @@ impl App {
         let lock = lock(&data)?;
         let meta = Sqlite::open(&data.join("stratad.db"))?;
         let blobs = Disk::open(&data)?;
+        // The names of what was just made, and the directory's own.
+        let parent = data
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
+        for made in [Some(data.as_path()), parent].into_iter().flatten() {
+            sync_dir(made).map_err(|source| OpenError::Data {
+                path: made.to_owned(),
+                source,
+            })?;
+        }
         let (busy, idle) = mpsc::channel(1);
         let app = Self {
             config,
