@@ -14,6 +14,7 @@ CREATE TABLE layers (
     content_size INTEGER NOT NULL, -- sum of the regular files' bytes
     entries      INTEGER NOT NULL,
     implied      INTEGER NOT NULL, -- how many directories no entry of the archive names
+    opaque       INTEGER NOT NULL, -- 1: its root hides all layers below it
     rebuildable  INTEGER NOT NULL, -- 1: the identical archive can be written again
     added        INTEGER NOT NULL  -- seconds since 1970
 ) STRICT, WITHOUT ROWID;

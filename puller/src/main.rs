@@ -11,5 +11,6 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    args::parse_and_run()
+    // A container's first process is this program too, and nothing else may happen in it before.
+    strata::run::become_container().unwrap_or_else(args::parse_and_run)
 }

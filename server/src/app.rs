@@ -1,14 +1,14 @@
 //! Everything that a request may touch, in one struct.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
-use strata_oci::cas::sync_dir;
+use strata_oci::cas::create_dir_durably;
 use tokio::sync::mpsc;
 
 use crate::auth::{Gate, Rule};
@@ -69,16 +69,6 @@ impl App {
         let lock = lock(&data)?;
         let meta = Sqlite::open(&data.join("stratad.db"))?;
         let blobs = Disk::open(&data)?;
-        // The names of what was just made, and the directory's own.
-        let parent = data
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        for made in [Some(data.as_path()), parent].into_iter().flatten() {
-            sync_dir(made).map_err(|source| OpenError::Data {
-                path: made.to_owned(),
-                source,
-            })?;
-        }
         let (busy, idle) = mpsc::channel(1);
         let app = Self {
             config,
@@ -106,12 +96,7 @@ fn lock(data: &Path) -> Result<File, OpenError> {
         path: data.to_owned(),
         source,
     };
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .map_err(failed)?;
+    make(data).map_err(failed)?;
     let path = data.join("lock");
     let opened = OpenOptions::new()
         .write(true)
@@ -127,8 +112,21 @@ fn lock(data: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes the directory and those above it; each name is durable before anything is below it.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent()
+        && !parent.as_os_str().is_empty()
+        && !parent.exists()
+    {
+        make(parent)?;
+    }
+    create_dir_durably(path)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[tokio::test]
@@ -139,6 +137,14 @@ mod tests {
         assert!(matches!(second.map(|_| ()), Err(OpenError::InUse(_))));
         drop(first);
         assert!(App::open(Config::new(dir.path())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_is_made_with_those_above_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let data = dir.path().join("a/b/data");
+        assert!(App::open(Config::new(&data)).await.is_ok());
+        assert!(data.is_dir());
     }
 
     #[tokio::test]

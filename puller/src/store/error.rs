@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use strata_oci::digest::Digest;
 
+use crate::layer::LayerError;
+
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -88,6 +90,9 @@ pub enum StoreError {
         "layers of the image were removed while it was being stored ({}): pull again", list(.0)
     )]
     MissingLayers(Vec<Digest>),
+    /// A layer on disk could not be read, or directories to mend its parents could not be made.
+    #[error("a layer of the store: {0}")]
+    Layer(#[from] LayerError),
     /// What is on disk is not what was written there.
     #[error("the store is damaged: {0}")]
     Damaged(String),
@@ -104,7 +109,7 @@ impl StoreError {
     pub fn is_refusal(&self) -> bool {
         !matches!(
             self,
-            Self::Io { .. } | Self::Index(_) | Self::Migrate(_) | Self::Damaged(_)
+            Self::Io { .. } | Self::Index(_) | Self::Migrate(_) | Self::Layer(_) | Self::Damaged(_)
         )
     }
 }

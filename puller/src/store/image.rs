@@ -47,6 +47,8 @@ pub struct Layer {
     pub entries: u64,
     /// Directories that no entry names.
     pub implied: u64,
+    /// Whether its root hides all layers below it.
+    pub opaque: bool,
     /// Whether the identical archive can be written again.
     pub rebuildable: bool,
 }
@@ -152,7 +154,7 @@ fn names(db: &Connection, manifest: &str) -> Result<(Vec<String>, Vec<String>), 
 }
 
 fn layers(db: &Connection, manifest: &str) -> Result<Vec<Layer>, StoreError> {
-    let query = "SELECT diff_id, tar_size, content_size, entries, implied, rebuildable
+    let query = "SELECT diff_id, tar_size, content_size, entries, implied, opaque, rebuildable
         FROM image_layers JOIN layers USING (diff_id) WHERE manifest_digest = ?1 ORDER BY position";
     let mut statement = db.prepare_cached(query)?;
     let rows = statement.query_map(params![manifest], |row| Ok(layer(row)))?;
@@ -169,7 +171,8 @@ fn layer(row: &Row) -> Result<Layer, StoreError> {
         content_size: number(2)?,
         entries: number(3)?,
         implied: number(4)?,
-        rebuildable: row.get(5)?,
+        opaque: row.get(5)?,
+        rebuildable: row.get(6)?,
     })
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use strata_oci::digest::Digest;
 
-use super::image::Image;
 use super::lock::FileLock;
 use super::{Store, StoreError};
 
@@ -89,25 +88,5 @@ impl Store {
     /// Where the layer is if it is here: `fs` in it is the tree.
     pub fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
         self.root.join("layers").join(diff_id.hex())
-    }
-
-    /// The directories that overlayfs stacks for the image, the topmost first.
-    ///
-    /// A layer that comes twice is stacked once, where it is highest: everything that the lower
-    /// one adds or hides the higher one adds or hides too, and overlayfs refuses the same directory twice.
-    pub fn stack(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
-        let layers = self.layer_dirs_top_first(image);
-        Ok(layers.into_iter().map(|layer| layer.join("fs")).collect())
-    }
-
-    fn layer_dirs_top_first(&self, image: &Image) -> Vec<PathBuf> {
-        let mut layers: Vec<PathBuf> = Vec::with_capacity(image.layers.len());
-        let mut seen = std::collections::HashSet::new();
-        for layer in image.layers.iter().rev() {
-            if seen.insert(&layer.diff_id) {
-                layers.push(self.layer_dir(&layer.diff_id));
-            }
-        }
-        layers
     }
 }

@@ -28,6 +28,7 @@ mod name;
 mod origins;
 mod publish;
 mod remove;
+mod stack;
 mod staging;
 mod sweep;
 mod trash;

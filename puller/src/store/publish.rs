@@ -13,7 +13,7 @@ use strata_oci::media::ManifestKind;
 use super::image::{self, Image};
 use super::name::Name;
 use super::{Staging, Store, StoreError, now, origins};
-use crate::layer::LayerMeta;
+use crate::layer::{self, LayerMeta};
 
 /// An image to be recorded.
 #[derive(Debug, Clone)]
@@ -52,20 +52,25 @@ impl Store {
     /// [`StoreError::MissingLayers`] when neither the store nor `layers` has one that is needed.
     pub fn publish(
         &self,
-        mut layers: Vec<(Staging, LayerMeta)>,
+        layers: Vec<(Staging, LayerMeta)>,
         image: NewImage,
     ) -> Result<Image, StoreError> {
         let checked = check(&image)?;
-        if let Some((first, _)) = layers.iter().min_by_key(|(staging, _)| staging.since()) {
+        let layers: Result<Vec<_>, StoreError> = layers
+            .into_iter()
+            .map(|(staging, meta)| self.look_at(staging, meta))
+            .collect();
+        let mut layers = layers?;
+        if let Some(first) = layers.iter().map(|l| &l.staging).min_by_key(|s| s.since()) {
             let sync = first.sync_file_system();
             sync.map_err(StoreError::io("write the layers to disk in", first.path()))?;
         }
         let lock = self.lock_index()?;
         let mut db = self.db();
-        self.refuse_missing(&db, &layers, &checked.config)?;
-        let metas = self.place(&db, &mut layers)?;
+        refuse_missing(&db, &layers, &checked.config)?;
+        let placed = self.place(&db, &mut layers)?;
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        record_layers(&transaction, &metas)?;
+        record_layers(&transaction, &placed)?;
         record_image(&transaction, &image, &checked)?;
         let image = image::read(&transaction, &checked.digest.to_string())?;
         transaction.commit()?;
@@ -75,43 +80,33 @@ impl Store {
         Ok(image)
     }
 
-    fn refuse_missing(
-        &self,
-        db: &Connection,
-        staged: &[(Staging, LayerMeta)],
-        config: &ImageConfig,
-    ) -> Result<(), StoreError> {
-        let mut missing = Vec::new();
-        for diff_id in &config.rootfs.diff_ids {
-            let brought = staged.iter().any(|(_, meta)| meta.diff_id == *diff_id);
-            if !brought && !has_row(db, diff_id)? {
-                missing.push(diff_id.clone());
-            }
-        }
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(StoreError::MissingLayers(missing))
-        }
+    fn look_at(&self, staging: Staging, meta: LayerMeta) -> Result<StagedLayer, StoreError> {
+        let xattrs = self.unpack_options().xattrs;
+        let opaque = layer::hides_everything_below(staging.path(), xattrs)?;
+        Ok(StagedLayer {
+            staging,
+            meta,
+            opaque,
+        })
     }
 
     /// Renames what is new to its place and gives the metadata of it; leaves the rest staged.
     fn place(
         &self,
         db: &Connection,
-        layers: &mut Vec<(Staging, LayerMeta)>,
-    ) -> Result<Vec<LayerMeta>, StoreError> {
-        let mut placed: Vec<LayerMeta> = Vec::new();
+        layers: &mut Vec<StagedLayer>,
+    ) -> Result<Vec<(LayerMeta, bool)>, StoreError> {
+        let mut placed: Vec<(LayerMeta, bool)> = Vec::new();
         let mut unneeded = Vec::new();
-        for (staging, meta) in layers.drain(..) {
-            let twice = placed.iter().any(|p| p.diff_id == meta.diff_id);
-            if twice || has_row(db, &meta.diff_id)? {
-                unneeded.push((staging, meta));
+        for layer in layers.drain(..) {
+            let twice = placed.iter().any(|(p, _)| p.diff_id == layer.meta.diff_id);
+            if twice || has_row(db, &layer.meta.diff_id)? {
+                unneeded.push(layer);
                 continue;
             }
-            let to = self.layer_dir(&meta.diff_id);
-            self.place_one(staging, &to)?;
-            placed.push(meta);
+            let to = self.layer_dir(&layer.meta.diff_id);
+            self.place_one(layer.staging, &to)?;
+            placed.push((layer.meta, layer.opaque));
         }
         *layers = unneeded;
         if !placed.is_empty() {
@@ -130,6 +125,32 @@ impl Store {
         staging
             .rename_to(to)
             .map_err(StoreError::io("move a layer to", to))
+    }
+}
+
+/// A layer that is about to be published.
+struct StagedLayer {
+    staging: Staging,
+    meta: LayerMeta,
+    opaque: bool,
+}
+
+fn refuse_missing(
+    db: &Connection,
+    staged: &[StagedLayer],
+    config: &ImageConfig,
+) -> Result<(), StoreError> {
+    let mut missing = Vec::new();
+    for diff_id in &config.rootfs.diff_ids {
+        let brought = staged.iter().any(|layer| layer.meta.diff_id == *diff_id);
+        if !brought && !has_row(db, diff_id)? {
+            missing.push(diff_id.clone());
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(StoreError::MissingLayers(missing))
     }
 }
 
@@ -170,18 +191,19 @@ fn has_row(db: &Connection, diff_id: &Digest) -> Result<bool, StoreError> {
     Ok(db.prepare_cached(query)?.exists([diff_id.to_string()])?)
 }
 
-fn record_layers(db: &Connection, metas: &[LayerMeta]) -> Result<(), StoreError> {
+fn record_layers(db: &Connection, layers: &[(LayerMeta, bool)]) -> Result<(), StoreError> {
     let insert =
-        "INSERT INTO layers (diff_id, tar_size, content_size, entries, implied, rebuildable, added)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        "INSERT INTO layers (diff_id, tar_size, content_size, entries, implied, opaque, rebuildable, added)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let mut insert = db.prepare_cached(insert)?;
-    for meta in metas {
+    for (meta, opaque) in layers {
         insert.execute(params![
             meta.diff_id.to_string(),
             number(meta.tar_size),
             number(meta.content_size),
             number(meta.entries),
             number(meta.implied.len() as u64),
+            opaque,
             meta.rebuildable,
             now(),
         ])?;

@@ -52,9 +52,11 @@ impl Store {
                 transaction.commit()?;
                 self.take_collected(collected)?;
             }
-            self.sweep_orphans(&db, "layers", "SELECT diff_id FROM layers")?;
-            let mended = "SELECT chain_id FROM stacks WHERE mended";
-            self.sweep_orphans(&db, "stacks", mended)?;
+            let layers = known(&db, "SELECT diff_id FROM layers")?;
+            self.sweep_orphans("layers", &layers)?;
+            let stacks = known(&db, "SELECT chain_id FROM stacks WHERE mended")?;
+            self.sweep_orphans("stacks", &stacks)?;
+            self.sweep_locks(&layers)?;
             drop(db);
             let staging = self.root.join("staging");
             staging::sweep(&staging, &self.trash).map_err(StoreError::io("sweep", &staging))?;
@@ -123,27 +125,30 @@ impl Store {
         Ok(taken)
     }
 
-    /// Moves the directories of `directory` that no row names into the trash.
-    fn sweep_orphans(
-        &self,
-        db: &Connection,
-        directory: &str,
-        digests: &str,
-    ) -> Result<(), StoreError> {
-        let mut statement = db.prepare_cached(digests)?;
-        let mut rows = statement.query([])?;
-        let mut known = HashSet::new();
-        while let Some(row) = rows.next()? {
-            known.insert(image::digest(&row.get::<_, String>(0)?)?.hex().to_owned());
-        }
+    /// Moves what is in `directory` and is not known into the trash.
+    fn sweep_orphans(&self, directory: &str, known: &HashSet<String>) -> Result<(), StoreError> {
         let path = self.root.join(directory);
-        for entry in fs::read_dir(&path).map_err(StoreError::io("read", &path))? {
-            let name = entry.map_err(StoreError::io("read", &path))?.file_name();
-            if !name.to_str().is_some_and(|name| known.contains(name)) {
+        for name in names(&path).map_err(StoreError::io("read", &path))? {
+            if !known.contains(&name) {
                 self.take(&path.join(name))?;
             }
         }
         Ok(())
+    }
+
+    /// Removes the lock files of layers that are not here and that nobody holds.
+    fn sweep_locks(&self, layers: &HashSet<String>) -> Result<(), StoreError> {
+        let path = self.root.join("locks");
+        let sweep = || -> io::Result<()> {
+            for name in names(&path)? {
+                let of_a_layer = name.len() >= 64 && !layers.contains(&name);
+                if of_a_layer && let Some(lock) = FileLock::try_exclusive(&path.join(name))? {
+                    lock.remove()?;
+                }
+            }
+            Ok(())
+        };
+        sweep().map_err(StoreError::io("sweep", &path))
     }
 
     fn sweep_partial(&self) -> Result<(), StoreError> {
@@ -174,6 +179,24 @@ fn has_rubbish(db: &Connection) -> rusqlite::Result<bool> {
             (SELECT 1 FROM image_layers WHERE image_layers.diff_id = layers.diff_id))
         OR EXISTS (SELECT 1 FROM stacks WHERE chain_id NOT IN (SELECT chain_id FROM images))";
     db.prepare_cached(query)?.query_row([], |row| row.get(0))
+}
+
+/// The hexadecimal parts of the digests that a query gives.
+fn known(db: &Connection, query: &str) -> Result<HashSet<String>, StoreError> {
+    let mut statement = db.prepare_cached(query)?;
+    let mut rows = statement.query([])?;
+    let mut known = HashSet::new();
+    while let Some(row) = rows.next()? {
+        known.insert(image::digest(&row.get::<_, String>(0)?)?.hex().to_owned());
+    }
+    Ok(known)
+}
+
+/// The names in a directory. Only we write there, in ASCII.
+fn names(path: &Path) -> io::Result<Vec<String>> {
+    fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn is_older(entry: &fs::DirEntry, than: SystemTime) -> bool {

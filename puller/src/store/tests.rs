@@ -58,7 +58,10 @@ pub(super) fn stage(store: &Store, content: &str) -> (Staging, LayerMeta) {
     let staging = store.stage().expect("stage");
     fs::create_dir(staging.path().join("fs")).expect("fs");
     fs::write(staging.path().join("fs/file"), content).expect("write");
-    (staging, meta(content))
+    let meta = meta(content);
+    let text = serde_json::to_vec(&meta).expect("json");
+    fs::write(staging.path().join("layer.json"), text).expect("layer.json");
+    (staging, meta)
 }
 
 pub(super) fn publish(store: &Store, layers: &[&str], reference: Option<&str>) -> Image {
@@ -314,7 +317,15 @@ fn the_next_open_sweeps_what_a_crash_left_and_nothing_else() {
         .expect("open");
     file.set_modified(eight_days).expect("age");
 
+    fs::write(root.join("locks").join(old.hex()), b"").expect("lock file");
+    let held = store.lock_layer(&fresh).expect("lock");
+
     let again = fixture.open();
+    assert_eq!(
+        fixture.entries("locks"),
+        [fresh.hex(), "index", "migrate", "trash"]
+    );
+    drop(held);
     let name = live
         .0
         .path()

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use strata_oci::Digester;
+use strata_oci::cas::sync_dir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::open_staged;
@@ -118,6 +119,7 @@ struct Writing(JoinHandle<Result<Target, BlobError>>);
 struct Target {
     file: File,
     path: PathBuf,
+    start: u64,
     offset: u64,
     told: u64,
 }
@@ -162,6 +164,7 @@ impl Target {
         Ok(Self {
             file,
             path,
+            start,
             offset: start,
             told: start,
         })
@@ -180,8 +183,12 @@ impl Target {
         Ok(())
     }
 
+    /// Makes what was written durable, and the name of a file that is new: an offset is told to the client.
     fn sync(&self) -> Result<(), BlobError> {
-        let synced = self.file.sync_data();
+        let synced = self.file.sync_data().and_then(|()| match self.path.parent() {
+            Some(uploads) if self.start == 0 => sync_dir(uploads),
+            _ => Ok(()),
+        });
         synced.map_err(|e| BlobError::new("cannot sync", &self.path, e))
     }
 }
