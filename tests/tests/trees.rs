@@ -224,7 +224,7 @@ fn a_debian_image_is_the_same_as_with_umoci() {
 
 #[test]
 fn a_debian_image_goes_through_skopeo_and_back_through_the_store() {
-    let s = scene();
+    let mut s = scene();
     let clients = Clients::new(&s.place);
     let from = format!("oci:{}:latest", debian::layout().display());
     let reference = s.server.reference("debian", "skopeo");
@@ -236,7 +236,7 @@ fn a_debian_image_goes_through_skopeo_and_back_through_the_store() {
     let other = Stratad::start(&s.place.join("other"));
     let away = other.reference("debian", "rebuilt");
     s.strata.run(&["tag", &reference, &away]).ok();
-    drop(s.server);
+    s.server.kill();
     s.strata.run(&["push", &away]).ok();
     let fresh = s.fresh_store();
     let second = fresh.pull(&away);
