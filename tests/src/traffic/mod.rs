@@ -4,7 +4,7 @@
 //! Each client has repositories of its own, so that what it knows is the whole truth about them; blobs
 //! have the same content in many of them, so that uploads meet.
 
-mod audit;
+pub mod audit;
 mod ledger;
 mod upload;
 
