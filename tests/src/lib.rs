@@ -1,1 +1,23 @@
-//! The real servers, clients and faults that the end-to-end tests need.
+//! The real servers, clients and faults that the end-to-end tests and the demonstration need.
+//!
+//! Nothing here is shared between two tests: each has its own directory ([`place::Place`]), its own
+//! [`stratad::Stratad`] on a free port and its own [`strata::Strata`] store, so that they run in parallel.
+//! A process ends with the value that owns it, by its id.
+
+pub mod api;
+pub mod binaries;
+pub mod clients;
+pub mod command;
+pub mod debian;
+pub mod demo;
+pub mod entry;
+pub mod fake;
+pub mod http;
+pub mod image;
+pub mod machine;
+pub mod place;
+pub mod proxy;
+pub mod strata;
+pub mod stratad;
+pub mod tree;
+pub mod user;

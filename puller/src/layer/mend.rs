@@ -1,0 +1,227 @@
+//! Directories that a layer has only because something is in them.
+//!
+//! A layer may hold `a/b/c` and not say what `a` is. Unpacked on its own, it gets an `a` that would
+//! shadow the mode, owner and times of the `a` in a layer below: overlayfs takes a merged
+//! directory's metadata from the topmost layer that has it. So a small tree of directories goes on
+//! top of the whole stack, with the metadata of the highest layer that really says something.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, Metadata};
+use super::error::LayerError;
+use super::meta::LayerMeta;
+use super::name;
+use super::options::{UnpackOptions, XattrNamespace};
+use super::tar::Time;
+use super::tree;
+
+/// Makes at `out` a tree of directories that, as the topmost of the lower layers, gives implied
+/// directories the metadata of the highest layer that names them; `layers` are unpacked layers, top
+/// first. `Ok(false)`: nothing has to be mended, and `out` was not made. After an error `out` may
+/// hold rubbish.
+pub fn mend_parents(
+    layers_top_first: &[PathBuf],
+    out: &Path,
+    options: &UnpackOptions,
+) -> Result<bool, LayerError> {
+    let layers: Vec<Layer> = layers_top_first
+        .iter()
+        .map(|layer| Layer::open(layer, options.xattrs))
+        .collect::<Result<_, _>>()?;
+    let all: BTreeSet<&Vec<u8>> = layers.iter().flat_map(|layer| &layer.implied).collect();
+    let mut mended = BTreeSet::new();
+    for path in all {
+        if look(&layers, path)?.is_some_and(|seen| seen.mended) {
+            // The directories above come along: they are in the topmost layer then, too.
+            mended.extend(name::ancestors(path).map(<[u8]>::to_vec));
+        }
+    }
+    if mended.is_empty() {
+        return Ok(false);
+    }
+    let mut tree = BTreeMap::new();
+    for path in mended {
+        if let Some(seen) = look(&layers, &path)? {
+            tree.insert(path, seen.metadata);
+        }
+    }
+    write(&tree, out, options)?;
+    Ok(true)
+}
+
+/// Whether the layer unpacked in `layer` makes its root opaque, so that no layer below it counts.
+/// overlayfs does not look at this mark on the root of a layer: the stack has to end there.
+pub fn hides_everything_below(layer: &Path, namespace: XattrNamespace) -> Result<bool, LayerError> {
+    Layer::open(layer, namespace)?.is_opaque(b"")
+}
+
+struct Layer {
+    path: PathBuf,
+    root: OwnedFd,
+    namespace: XattrNamespace,
+    implied: HashSet<Vec<u8>>,
+}
+
+/// What a layer has at a path.
+enum Here {
+    Directory(OwnedFd),
+    /// Nothing: the layer below decides.
+    Nothing,
+    /// A file or a whiteout, there or above: no directory below shows.
+    Blocked,
+}
+
+impl Layer {
+    fn open(path: &Path, namespace: XattrNamespace) -> Result<Self, LayerError> {
+        let fs = path.join("fs");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::open(&fs, flags, Mode::empty()).map_err(LayerError::io("open", &fs))?;
+        let implied = LayerMeta::load(path)?.implied_paths().collect();
+        Ok(Self {
+            path: path.to_owned(),
+            root,
+            namespace,
+            implied,
+        })
+    }
+
+    fn at(&self, path: &[u8]) -> Result<Here, LayerError> {
+        match tree::open(&self.root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(directory) => Ok(Here::Directory(directory)),
+            Err(Errno::NOENT) => Ok(Here::Nothing),
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(Here::Blocked),
+            Err(error) => Err(self.failed("look at", path)(error)),
+        }
+    }
+
+    fn is_opaque(&self, path: &[u8]) -> Result<bool, LayerError> {
+        let Here::Directory(directory) = self.at(path)? else {
+            return Ok(false);
+        };
+        let mut value = [0; 2];
+        match rustix::fs::fgetxattr(&directory, self.namespace.opaque(), &mut value) {
+            Ok(length) => Ok(&value[..length] == b"y"),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+            Err(error) => Err(self.failed("read the attributes of", path)(error)),
+        }
+    }
+
+    fn failed(&self, action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> LayerError {
+        let path = self.path.join("fs").join(tree::as_path(path));
+        move |error| LayerError::io(action, &path)(error)
+    }
+
+    fn metadata(&self, path: &[u8], directory: &OwnedFd) -> Result<Metadata, LayerError> {
+        let stat = rustix::fs::fstat(directory).map_err(self.failed("look at", path))?;
+        let xattrs = xattrs(directory, self.namespace);
+        Ok(Metadata {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Time {
+                seconds: stat.st_mtime,
+                nanoseconds: stat.st_mtime_nsec as u32,
+            },
+            xattrs: xattrs.map_err(self.failed("read the attributes of", path))?,
+        })
+    }
+}
+
+/// All attributes but overlayfs' marks; the image's own, escaped ones as the image has them.
+fn xattrs(
+    directory: &OwnedFd,
+    namespace: XattrNamespace,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+    // xattr(7): neither a list nor a value can be longer.
+    let mut buffer = vec![0; 1 << 16];
+    let length = match rustix::fs::flistxattr(directory, &mut buffer) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => 0,
+        Err(error) => return Err(error),
+    };
+    let names = buffer[..length].to_vec();
+    let escape = [namespace.overlay(), b"overlay."].concat();
+    let mut found = Vec::new();
+    for name in names
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+    {
+        let own = match name.strip_prefix(escape.as_slice()) {
+            Some(rest) => [namespace.overlay(), rest].concat(),
+            None if name.starts_with(namespace.overlay()) => continue,
+            None => name.to_vec(),
+        };
+        let length = rustix::fs::fgetxattr(directory, name, &mut buffer)?;
+        found.push((own, buffer[..length].to_vec()));
+    }
+    Ok(found)
+}
+
+/// A directory as the stack shows it.
+struct Seen {
+    /// Of the highest layer that names it, or of the highest that has it.
+    metadata: Metadata,
+    /// Whether those two differ.
+    mended: bool,
+}
+
+/// Goes down the stack as overlayfs does.
+fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Seen>, LayerError> {
+    let mut topmost = None;
+    for layer in layers {
+        match layer.at(path)? {
+            Here::Blocked => break,
+            Here::Nothing => {}
+            Here::Directory(directory) => {
+                let metadata = layer.metadata(path, &directory)?;
+                if !layer.implied.contains(path) {
+                    let mended = topmost.is_some();
+                    return Ok(Some(Seen { metadata, mended }));
+                }
+                topmost.get_or_insert(metadata);
+            }
+        }
+        for above in name::ancestors(path) {
+            if layer.is_opaque(above)? {
+                return Ok(topmost.map(unmended));
+            }
+        }
+    }
+    Ok(topmost.map(unmended))
+}
+
+fn unmended(metadata: Metadata) -> Seen {
+    Seen {
+        metadata,
+        mended: false,
+    }
+}
+
+/// Makes the directories, then sets their metadata, the deepest first.
+fn write(
+    tree: &BTreeMap<Vec<u8>, Metadata>,
+    out: &Path,
+    options: &UnpackOptions,
+) -> Result<(), LayerError> {
+    let attributes = Attributes::new(options, false);
+    let at = |path: &[u8]| out.join(tree::as_path(path));
+    for path in tree.keys() {
+        let path = at(path);
+        rustix::fs::mkdir(&path, Mode::RWXU)
+            .map_err(LayerError::io("make the directory", &path))?;
+    }
+    for (path, metadata) in tree.iter().rev() {
+        let full = at(path);
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory =
+            rustix::fs::open(&full, flags, Mode::empty()).map_err(LayerError::io("open", &full))?;
+        attributes.set(&directory, path, metadata, true)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! How a layer is unpacked, and how far.
+
+use super::tar::ReaderLimits;
+
+/// Who owns what is unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// Owners as the archive says.
+    Keep,
+    /// Rootless with a single id mapped: everything belongs to whoever unpacks. Devices cannot be
+    /// made then and are left out, and so are extended attributes that need privilege.
+    Single,
+}
+
+/// Where overlayfs finds its own marks (kernel documentation, overlayfs, "userxattr").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrNamespace {
+    /// `trusted.overlay.`, for mounts made by root.
+    Trusted,
+    /// `user.overlay.`, for mounts made in a user namespace with `userxattr`.
+    User,
+}
+
+impl XattrNamespace {
+    /// The prefix of overlayfs' marks.
+    pub(super) fn overlay(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.",
+            Self::User => b"user.overlay.",
+        }
+    }
+
+    /// The mark of a directory that hides the ones below it.
+    pub(super) fn opaque(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.opaque",
+            Self::User => b"user.overlay.opaque",
+        }
+    }
+}
+
+/// Bounds on a single layer: a digest proves who made it, not that it is harmless.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries in the archive.
+    pub entries: u64,
+    /// Bytes of the uncompressed archive, and of the files with their holes.
+    pub bytes: u64,
+    /// Uncompressed bytes for each compressed one, looked at beyond a 256th of `bytes`.
+    pub ratio: u64,
+    /// Bytes of one name or link target.
+    pub path: u64,
+    /// Bytes of one PAX header.
+    pub pax: u64,
+    /// Segments of one sparse file.
+    pub segments: u64,
+    /// Bytes of names kept in memory until the end: directories, whiteouts.
+    pub names: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 8_000_000,
+            bytes: 256 << 30,
+            ratio: 500,
+            // PATH_MAX with its NUL: longer names cannot be given to the kernel.
+            path: 4095,
+            pax: 1 << 20,
+            segments: 1 << 16,
+            names: 256 << 20,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn reader(&self) -> ReaderLimits {
+        ReaderLimits {
+            entries: self.entries,
+            path: self.path,
+            pax: self.pax,
+            segments: self.segments,
+        }
+    }
+}
+
+/// How [`unpack`](super::unpack) works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpackOptions {
+    /// Who owns what is unpacked.
+    pub ownership: Ownership,
+    /// Where overlayfs' marks go.
+    pub xattrs: XattrNamespace,
+    /// How far.
+    pub limits: Limits,
+}

@@ -1,0 +1,160 @@
+//! The identical archive again, from the record and the tree.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::error::LayerError;
+use super::meta::unescape;
+use super::name;
+use super::record::{self, Item, Kept, RecordReader};
+use super::tree::{self, KEPT};
+
+/// Bytes read and written at once.
+const BUFFER: usize = 256 << 10;
+
+/// Writes the archive of the layer unpacked in `dir`, byte for byte as it was. The caller hashes what
+/// is written: a file that was changed without changing its length shows in the digest alone.
+pub fn rebuild(dir: &Path, out: &mut dyn Write) -> Result<(), LayerError> {
+    let record_path = dir.join(record::FILE);
+    let mut record = RecordReader::open(dir).map_err(LayerError::io("read", &record_path))?;
+    let mut contents = Contents::open(dir)?;
+    let mut buffer = vec![0; BUFFER];
+    let mut written = 0u64;
+    loop {
+        match record
+            .next()
+            .map_err(LayerError::io("read", &record_path))?
+        {
+            Item::Bytes(count) => {
+                record
+                    .copy(count, out)
+                    .map_err(LayerError::io("read", &record_path))?
+                    .map_err(writing(dir))?;
+                written = written.saturating_add(count);
+            }
+            Item::File { path, size } => {
+                let file = contents.next(&path)?;
+                copy(dir, &path, file, size, &mut buffer, out)?;
+                written = written.saturating_add(size);
+            }
+            Item::Segments { path, segments } => {
+                let mut file = contents.next(&path)?;
+                for segment in segments {
+                    file.seek(SeekFrom::Start(segment.offset))
+                        .map_err(reading(dir, &path))?;
+                    copy(dir, &path, &file, segment.length, &mut buffer, out)?;
+                    written = written.saturating_add(segment.length);
+                }
+            }
+            Item::End(size) if size == written => return out.flush().map_err(writing(dir)),
+            Item::End(_) => {
+                let what = "its record does not add up".into();
+                return Err(LayerError::Damaged {
+                    path: dir.to_owned(),
+                    what,
+                });
+            }
+        }
+    }
+}
+
+fn writing(dir: &Path) -> impl FnOnce(io::Error) -> LayerError {
+    LayerError::io("write the archive of", dir)
+}
+
+fn reading<E: Into<io::Error>>(dir: &Path, path: &[u8]) -> impl FnOnce(E) -> LayerError {
+    let what = String::from_utf8_lossy(path).into_owned();
+    let path = dir.to_owned();
+    move |error| LayerError::Damaged {
+        path,
+        what: format!("{what}: {}", error.into()),
+    }
+}
+
+/// Passes on exactly `size` bytes.
+fn copy(
+    dir: &Path,
+    path: &[u8],
+    mut file: impl Read,
+    size: u64,
+    buffer: &mut [u8],
+    out: &mut dyn Write,
+) -> Result<(), LayerError> {
+    let mut left = size;
+    while left > 0 {
+        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        let count = match file.read(&mut buffer[..want]) {
+            Ok(0) => {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Err(reading(dir, path)(error));
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(reading(dir, path)(error)),
+        };
+        out.write_all(&buffer[..count]).map_err(writing(dir))?;
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// Where the contents of files are now.
+struct Contents<'a> {
+    dir: &'a Path,
+    root: OwnedFd,
+    /// What was replaced, in order: path, and content items written before.
+    kept: Vec<(Vec<u8>, u64)>,
+    items: u64,
+}
+
+impl<'a> Contents<'a> {
+    fn open(dir: &'a Path) -> Result<Self, LayerError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            rustix::fs::open(dir, flags, Mode::empty()).map_err(LayerError::io("open", dir))?;
+        let index = dir.join(KEPT).join(record::KEPT_INDEX);
+        let kept: Vec<Kept> = match fs::read(&index) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| LayerError::Damaged {
+                path: dir.to_owned(),
+                what: format!("{}: {error}", record::KEPT_INDEX),
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(LayerError::io("read", &index)(error)),
+        };
+        let kept = kept
+            .iter()
+            .map(|kept| (unescape(&kept.path), kept.items))
+            .collect();
+        Ok(Self {
+            dir,
+            root,
+            kept,
+            items: 0,
+        })
+    }
+
+    /// Opens the content of the next item, whose path was `path` when it was recorded.
+    fn next(&mut self, path: &[u8]) -> Result<File, LayerError> {
+        let item = self.items;
+        self.items += 1;
+        // The first replacement after it is where it went: afterwards nothing moves any more.
+        let gone = |kept: &(Vec<u8>, u64)| kept.1 > item && name::is_within(path, &kept.0);
+        let real = match self.kept.iter().position(gone) {
+            Some(number) => {
+                let rest = &path[self.kept[number].0.len()..];
+                [format!("{KEPT}/{number}").as_bytes(), rest].concat()
+            }
+            None => [b"fs/", path].concat(),
+        };
+        let open = || -> Result<File, Errno> {
+            let file = tree::open(&self.root, &real, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            Ok(File::from(file))
+        };
+        open().map_err(reading(self.dir, path))
+    }
+}

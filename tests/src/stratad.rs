@@ -1,0 +1,214 @@
+//! A registry server of a test's own: the real `stratad`, on a free port, ended with its owner.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::api::Api;
+use crate::binaries::binary;
+use crate::http::Http;
+
+/// A server under way.
+pub struct Stratad {
+    process: Option<Child>,
+    command: PathBuf,
+    data: PathBuf,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+impl Stratad {
+    /// Starts a server on a free port with its data in `data`.
+    #[track_caller]
+    pub fn start(data: &Path) -> Self {
+        match Self::launch(&binary("stratad"), data) {
+            Ok(server) => server,
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+
+    /// [`Stratad::start`] with the program's path, for those who handle the error.
+    pub fn launch(command: &Path, data: &Path) -> Result<Self> {
+        let log = Arc::new(Mutex::new(String::new()));
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (process, address) = spawn(command, data, any, &log)?;
+        Ok(Self {
+            process: Some(process),
+            command: command.to_owned(),
+            data: data.to_owned(),
+            address,
+            log,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The protocol, spoken to it by hand.
+    pub fn api(&self) -> Api {
+        Api(Http::new(self.address))
+    }
+
+    /// The reference of an image on it.
+    pub fn reference(&self, repository: &str, tag: &str) -> String {
+        self.api().reference(repository, tag)
+    }
+
+    /// All that it has printed so far.
+    pub fn log(&self) -> String {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Where a blob is on its disk (the data directory's documented form).
+    pub fn blob_path(&self, digest: &strata_oci::digest::Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.data.join("blobs/sha256").join(&hex[..2]).join(hex)
+    }
+
+    /// The number of blobs on its disk and of bytes in them.
+    pub fn stored(&self) -> (usize, u64) {
+        let mut files = (0, 0);
+        count(&self.data.join("blobs"), &mut files);
+        files
+    }
+
+    /// Ends it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Asks it to end, as a service manager would, and waits.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("running");
+        kill_process(Pid::from_child(&process), Signal::TERM).expect("signal");
+        let limit = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = process.try_wait().expect("wait") {
+                return status;
+            }
+            if Instant::now() > limit {
+                let _ = process.kill();
+                let _ = process.wait();
+                panic!("stratad does not end on SIGTERM:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it again on the same data and the same port.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.kill();
+        match spawn(&self.command, &self.data, self.address, &self.log) {
+            Ok((process, _)) => self.process = Some(process),
+            Err(error) => panic!("{error:#}"),
+        }
+    }
+}
+
+impl Drop for Stratad {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- stratad\n{}", self.log());
+        }
+    }
+}
+
+/// A server's command line.
+pub fn serve(command: &Path, data: &Path, listen: SocketAddr) -> Command {
+    let mut serve = Command::new(command);
+    serve.arg("serve").arg("--listen").arg(listen.to_string());
+    serve.arg("--data").arg(data).stdin(Stdio::null());
+    serve
+}
+
+fn spawn(
+    command: &Path,
+    data: &Path,
+    listen: SocketAddr,
+    log: &Arc<Mutex<String>>,
+) -> Result<(Child, SocketAddr)> {
+    let mut child = serve(command, data, listen)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.display()))?;
+    let (sender, receiver) = channel();
+    follow(child.stdout.take(), log, sender.clone());
+    follow(child.stderr.take(), log, sender);
+    if let Ok(address) = receiver.recv_timeout(Duration::from_secs(30)) {
+        return Ok((child, address));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let said = log.lock().map(|log| log.clone()).unwrap_or_default();
+    bail!("stratad did not say where it is listening on:\n{said}")
+}
+
+/// Keeps what is printed and sends the address when it is told.
+fn follow(pipe: Option<impl Read + Send + 'static>, log: &Arc<Mutex<String>>, told: Sender<SocketAddr>) {
+    let (Some(pipe), log) = (pipe, log.clone()) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if let Some(address) = listening(&line) {
+                let _ = told.send(address);
+            }
+            if let Ok(mut log) = log.lock() {
+                log.push_str(&line);
+                log.push('\n');
+            }
+        }
+    });
+}
+
+/// The address in a line that says `listening on …`.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on ")?;
+    let word = rest.split_whitespace().next()?;
+    let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
+    word.parse().ok()
+}
+
+fn count(directory: &Path, files: &mut (usize, u64)) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.metadata() {
+            Ok(kind) if kind.is_dir() => count(&path, files),
+            Ok(kind) => *files = (files.0 + 1, files.1 + kind.len()),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listening_line_is_read() {
+        let address = listening("stratad 0.1 listening on http://127.0.0.1:45 (data in /x)");
+        assert_eq!(address, Some(SocketAddr::from(([127, 0, 0, 1], 45))));
+        assert_eq!(listening("listening"), None);
+    }
+}
