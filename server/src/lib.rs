@@ -1,1 +1,69 @@
 //! The registry server.
+//!
+//! A request goes one way: [`route`] reads its line, [`auth`] lets it pass, [`http`] turns it into
+//! a call of [`push`] or [`pull`], and those speak to [`meta`] (what is known) and [`blob`] (the bytes).
+
+pub mod app;
+pub mod auth;
+pub mod blob;
+pub mod config;
+pub mod error;
+pub mod http;
+pub mod meta;
+pub mod net;
+pub mod pull;
+pub mod push;
+pub mod route;
+pub mod sweep;
+pub mod upload;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+pub use app::{App, OpenError};
+pub use config::{Config, Limits};
+
+/// How long the end waits for what clients that were cut off had sent to be recorded.
+const RECORD: Duration = Duration::from_secs(5);
+
+/// A registry whose data is open: it can be served.
+pub struct Server {
+    app: Arc<App>,
+    idle: tokio::sync::mpsc::Receiver<()>,
+}
+
+impl Server {
+    /// Opens the data directory.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let (app, idle) = App::open(config).await?;
+        Ok(Self { app, idle })
+    }
+
+    /// Serves until `shutdown` is done, then drains.
+    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let sweeper = tokio::spawn(sweep::forever(Arc::clone(&self.app)));
+        let router = http::router(Arc::clone(&self.app));
+        net::serve(listener, Arc::clone(&self.app), router, shutdown).await;
+        sweeper.abort();
+        drop(sweeper.await);
+        drop(self.app);
+        if timeout(RECORD, self.idle.recv()).await.is_err() {
+            tracing::warn!("stopping while uploads are being recorded");
+        }
+    }
+}
+
+/// Opens the data directory and serves: [`Server::open`] and [`Server::serve`] in one.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), OpenError> {
+    let server = Server::open(config).await?;
+    server.serve(listener, shutdown).await;
+    Ok(())
+}

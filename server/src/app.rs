@@ -1,0 +1,141 @@
+//! Everything that a request may touch, in one struct.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use tokio::sync::mpsc;
+
+use crate::auth::{Gate, Rule};
+use crate::blob::{BlobError, BlobStore, Disk};
+use crate::config::Config;
+use crate::meta::{MetaError, MetaStore, Sqlite};
+use crate::net::Regions;
+use crate::upload::Claims;
+
+/// The registry.
+pub struct App {
+    /// What it was told.
+    pub config: Config,
+    /// Its database.
+    pub meta: Arc<dyn MetaStore>,
+    /// Its blobs.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Who may do what.
+    pub gate: Gate,
+    /// The upload sessions that are being written to.
+    pub claims: Claims,
+    /// Files that are being sent.
+    pub regions: Regions,
+    busy: mpsc::Sender<()>,
+    _lock: File,
+}
+
+/// Held by work that the server's end waits for.
+pub type Busy = mpsc::Sender<()>;
+
+/// Why a server cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory {path}: {source}")]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another server has it.
+    #[error("the data directory {0} is in use by another stratad")]
+    InUse(PathBuf),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// The blobs cannot be opened.
+    #[error("cannot use the data directory: {0}")]
+    Blob(#[from] BlobError),
+}
+
+impl App {
+    /// Opens the data directory, alone, and frees uploads that a crash has left without a session.
+    /// The receiver ends when no work is under way any more and the app is gone.
+    pub async fn open(config: Config) -> Result<(Arc<Self>, mpsc::Receiver<()>), OpenError> {
+        let data = config.data.clone();
+        let lock = lock(&data)?;
+        let meta = Sqlite::open(&data.join("stratad.db"))?;
+        let blobs = Disk::open(&data)?;
+        let (busy, idle) = mpsc::channel(1);
+        let app = Self {
+            config,
+            meta: Arc::new(meta),
+            blobs: Arc::new(blobs),
+            gate: Gate::new(vec![Rule::Everyone]),
+            claims: Claims::default(),
+            regions: Regions::default(),
+            busy,
+            _lock: lock,
+        };
+        crate::sweep::orphans(&app).await?;
+        Ok((Arc::new(app), idle))
+    }
+
+    /// Marks work that the server's end waits for.
+    pub fn busy(&self) -> Busy {
+        self.busy.clone()
+    }
+}
+
+/// Makes the data directory if need be, and takes it for this process.
+fn lock(data: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Data {
+        path: data.to_owned(),
+        source,
+    };
+    let mut builder = fs::DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(failed)?;
+    let path = data.join("lock");
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::InUse(data.to_owned())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_data_directory_has_one_server() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let first = App::open(Config::new(dir.path())).await.expect("open");
+        let second = App::open(Config::new(dir.path())).await;
+        assert!(matches!(second.map(|_| ()), Err(OpenError::InUse(_))));
+        drop(first);
+        assert!(App::open(Config::new(dir.path())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_no_data_directory() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("file");
+        fs::write(&path, b"").expect("write");
+        let opened = App::open(Config::new(&path)).await;
+        assert!(matches!(opened.map(|_| ()), Err(OpenError::Data { .. })));
+    }
+}

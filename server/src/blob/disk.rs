@@ -1,0 +1,175 @@
+//! [`BlobStore`] on a local file system: `blobs/ALGORITHM/ab/abcd…` and, on the same one, `uploads/ID`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use strata_oci::cas::create_dir_durably;
+use strata_oci::{Cas, Digest, Digester};
+use tokio::task::spawn_blocking;
+
+use super::receive::receive;
+use super::{Appended, BlobContent, BlobError, BlobStore, ByteStream};
+use crate::upload::{Position, UploadId};
+
+/// Up to this size a blob is read into memory: cheaper than mapping its file.
+const SMALL: u64 = 32 * 1024;
+
+/// A directory of blobs.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    cas: Cas,
+    uploads: PathBuf,
+}
+
+impl Disk {
+    /// Opens or makes `blobs` and `uploads` under `data`.
+    pub fn open(data: &Path) -> Result<Self, BlobError> {
+        let (blobs, uploads) = (data.join("blobs"), data.join("uploads"));
+        let cas = Cas::open(&blobs).map_err(|e| BlobError::new("cannot open", &blobs, e))?;
+        create_dir_durably(&uploads).map_err(|e| BlobError::new("cannot open", &uploads, e))?;
+        Ok(Self { cas, uploads })
+    }
+
+    fn staged_path(&self, id: &UploadId) -> PathBuf {
+        self.uploads.join(id.as_str())
+    }
+}
+
+/// Runs what blocks on another thread.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, BlobError> {
+    match spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(BlobError::new("cannot work on", "a thread", error.into())),
+    }
+}
+
+#[async_trait]
+impl BlobStore for Disk {
+    async fn read(&self, digest: &Digest) -> Result<Option<BlobContent>, BlobError> {
+        let (cas, digest) = (self.cas.clone(), digest.clone());
+        blocking(move || {
+            let failed = |e| BlobError::new("cannot read", cas.path(&digest), e);
+            let Some((mut file, size)) = cas.open_blob(&digest).map_err(failed)? else {
+                return Ok(None);
+            };
+            if size > SMALL {
+                return Ok(Some(BlobContent::File { file, size }));
+            }
+            let mut bytes = Vec::with_capacity(SMALL.min(size) as usize);
+            file.read_to_end(&mut bytes).map_err(failed)?;
+            Ok(Some(BlobContent::Memory(Bytes::from(bytes))))
+        })
+        .await
+    }
+
+    async fn append(
+        &self,
+        id: &UploadId,
+        position: Position,
+        body: ByteStream,
+    ) -> Result<Appended, BlobError> {
+        receive(id, self.staged_path(id), position, body).await
+    }
+
+    async fn rehash(
+        &self,
+        id: &UploadId,
+        size: u64,
+        mut digester: Digester,
+    ) -> Result<Digest, BlobError> {
+        let (id, path) = (id.clone(), self.staged_path(id));
+        blocking(move || {
+            let failed = |e| BlobError::new("cannot read", &path, e);
+            let mut rest = open_staged(&id, &path, size)?.take(size);
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                match rest.read(&mut buffer).map_err(failed)? {
+                    0 if rest.limit() > 0 => return Err(BlobError::Lost(id)),
+                    0 => return Ok(digester.finish()),
+                    count => digester.update(&buffer[..count]),
+                }
+            }
+        })
+        .await
+    }
+
+    async fn commit(&self, id: &UploadId, size: u64, digest: &Digest) -> Result<(), BlobError> {
+        let (id, path) = (id.clone(), self.staged_path(id));
+        let (cas, digest) = (self.cas.clone(), digest.clone());
+        blocking(move || {
+            let failed = |e| BlobError::new("cannot store", cas.path(&digest), e);
+            let file = open_staged(&id, &path, size)?;
+            // What was appended is synced already; an empty file never was, nor is a shortened one.
+            if size == 0 || file.metadata().map_err(failed)?.len() > size {
+                file.set_len(size).map_err(failed)?;
+                file.sync_all().map_err(failed)?;
+            }
+            cas.publish_synced(&path, &digest).map_err(failed)
+        })
+        .await
+    }
+
+    async fn abort(&self, id: &UploadId) -> Result<(), BlobError> {
+        let path = self.staged_path(id);
+        blocking(move || match fs::remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(BlobError::new("cannot remove", &path, e))
+            }
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    async fn staged(&self) -> Result<Vec<UploadId>, BlobError> {
+        let uploads = self.uploads.clone();
+        blocking(move || {
+            let failed = |e| BlobError::new("cannot list", &uploads, e);
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(&uploads).map_err(failed)? {
+                let name = entry.map_err(failed)?.file_name();
+                ids.extend(name.to_str().and_then(|name| name.parse().ok()));
+            }
+            Ok(ids)
+        })
+        .await
+    }
+}
+
+/// Opens a staged upload that must hold `size` bytes; one of no bytes is made on demand.
+pub(super) fn open_staged(id: &UploadId, path: &Path, size: u64) -> Result<File, BlobError> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(size == 0)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    let file = match opened {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(BlobError::Lost(id.clone())),
+        opened => opened.map_err(|e| BlobError::new("cannot open", path, e))?,
+    };
+    let held = file.metadata();
+    let held = held.map_err(|e| BlobError::new("cannot read", path, e))?;
+    if held.len() < size {
+        return Err(BlobError::Lost(id.clone()));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_is_a_blob_store() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let make = || Disk::open(dir.path()).expect("open");
+        crate::blob::suite::check(make).await;
+    }
+}

@@ -1,0 +1,111 @@
+//! The protocol over HTTP: one file for each of its nouns, and [`error`], the only place that knows
+//! which status says what.
+
+mod blobs;
+mod body;
+mod catalog;
+mod error;
+mod headers;
+mod manifests;
+mod query;
+mod range;
+mod referrers;
+mod tags;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+
+use crate::app::App;
+use crate::auth::{Access, Grant, Principal};
+use crate::route::{self, Route};
+use error::Refusal;
+
+/// Says that this is a registry, and of which protocol; some clients look for it.
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+
+/// The service of a registry. The protocol's paths are not those of a path router (names hold slashes), so
+/// all of them come to one handler.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback(handle).with_state(app)
+}
+
+async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
+    let begun = Instant::now();
+    let (parts, body) = request.into_parts();
+    let outcome = answer(&app, &parts, body).await;
+    let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
+    let version = HeaderValue::from_static("registry/2.0");
+    response.headers_mut().insert(API_VERSION, version);
+    tracing::debug!(
+        method = %parts.method,
+        path = parts.uri.path(),
+        status = response.status().as_u16(),
+        micros = begun.elapsed().as_micros(),
+        "request"
+    );
+    response
+}
+
+async fn answer(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+    let route = route::parse(&parts.method, parts.uri.path())?;
+    let access = Access::of(&route);
+    let grant = app.gate.admit(Principal::Anonymous, &access);
+    let grant = grant.ok_or_else(Refusal::denied)?;
+    serve(app, &grant, route, parts, body).await
+}
+
+/// Serves what the gate has granted.
+async fn serve(
+    app: &Arc<App>,
+    grant: &Grant,
+    route: Route,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let body = || body::incoming(body, &app.config.limits);
+    match route {
+        Route::Base => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
+        Route::Catalog => catalog::list(app, parts).await,
+        Route::Tags(repository) => tags::list(app, &repository, parts).await,
+        Route::Referrers(repository, subject) => {
+            referrers::list(app, &repository, &subject, parts).await
+        }
+        Route::GetBlob {
+            repository,
+            digest,
+            head,
+        } => blobs::get(app, &repository, &digest, head, parts).await,
+        Route::DeleteBlob(repository, digest) => blobs::delete(app, &repository, &digest).await,
+        Route::StartUpload(repository) => {
+            uploads::start(app, grant, repository, parts, body()).await
+        }
+        Route::UploadStatus(repository, id) => uploads::status(app, grant, &repository, &id).await,
+        Route::AppendUpload(repository, id) => {
+            uploads::append(app, grant, &repository, &id, parts, body()).await
+        }
+        Route::FinishUpload(repository, id) => {
+            uploads::finish(app, grant, &repository, &id, parts, body()).await
+        }
+        Route::CancelUpload(repository, id) => uploads::cancel(app, grant, &repository, &id).await,
+        Route::GetManifest {
+            repository,
+            reference,
+            head,
+        } => manifests::get(app, &repository, &reference, head, parts).await,
+        Route::PutManifest(repository, reference) => {
+            manifests::put(app, repository, reference, parts, body()).await
+        }
+        Route::DeleteManifest(repository, reference) => {
+            manifests::delete(app, &repository, &reference).await
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What the registry knows about its content: repositories, links, manifests, tags, upload sessions.
+//!
+//! One method is one transaction, so that existence, the link to the repository and the lease
+//! against garbage collection are decided together with the write that depends on them. Bytes are durable
+//! before a row names them, and rows leave before their bytes.
+
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use std::error::Error as StdError;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use strata_oci::{Digest, Manifest, Repository, Tag};
+
+use crate::route::Reference;
+use crate::upload::{Position, Upload, UploadId};
+
+pub use sqlite::Sqlite;
+
+/// How long content that was just pushed, mounted or unlinked is safe from collection, in seconds.
+pub const LEASE: i64 = 24 * 60 * 60;
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// Why the database did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    /// A later version of this program wrote it.
+    #[error(
+        "the database {path} has schema version {found}, this stratad knows {known}: run the stratad that wrote it, or a newer one"
+    )]
+    Newer {
+        /// Where the database is.
+        path: String,
+        /// What was found.
+        found: i64,
+        /// The newest that is known here.
+        known: i64,
+    },
+    /// Its disk is full.
+    #[error("the disk that holds the database is full")]
+    Full(#[source] Box<dyn StdError + Send + Sync>),
+    /// What it holds cannot be understood.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// Anything else that failed.
+    #[error("the database failed: {0}")]
+    Failed(#[source] Box<dyn StdError + Send + Sync>),
+    /// The program is stopping.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// A manifest as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// The media type that it was pushed with.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// The bytes as they were pushed; empty where only the head was asked for.
+    pub bytes: Bytes,
+}
+
+/// A manifest to keep.
+pub struct NewManifest {
+    /// Where.
+    pub repository: Repository,
+    /// The digest of `bytes`.
+    pub digest: Digest,
+    /// The bytes as they came.
+    pub bytes: Bytes,
+    /// The view of them.
+    pub manifest: Manifest,
+    /// The tags that shall point at it.
+    pub tags: Vec<Tag>,
+    /// Whether content that it names may be missing.
+    pub sparse: bool,
+}
+
+/// What came of [`MetaStore::put_manifest`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum PutManifest {
+    /// It is there, durably.
+    Stored,
+    /// The repository lacks these; nothing was stored.
+    Missing(Vec<Digest>),
+}
+
+/// A manifest that refers to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Referrer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its media type.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub size: u64,
+    /// What kind of artifact it is.
+    pub artifact_type: Option<String>,
+    /// Its annotations, a JSON object.
+    pub annotations: Option<String>,
+}
+
+/// A piece of a list in byte order: what comes after `after`, at most `limit` entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The last entry of the page before.
+    pub after: Option<String>,
+    /// How many entries.
+    pub limit: usize,
+}
+
+/// The entries of a [`Page`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// In order.
+    pub entries: Vec<T>,
+    /// Whether there are more after them.
+    pub more: bool,
+}
+
+impl<T> Listed<T> {
+    /// From one entry more than the page holds, if there are as many.
+    fn cut(mut entries: Vec<T>, limit: usize) -> Self {
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        Self { entries, more }
+    }
+}
+
+type Result<T> = std::result::Result<T, MetaError>;
+
+/// The registry's database.
+#[async_trait]
+pub trait MetaStore: Send + Sync {
+    /// The size of a blob that the repository links.
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>>;
+    /// A manifest with its bytes.
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>>;
+    /// A manifest without its bytes.
+    async fn manifest_head(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>>;
+    /// The tags of a repository; `None` when there is no such repository.
+    async fn tags(&self, repository: &Repository, page: &Page) -> Result<Option<Listed<String>>>;
+    /// The repositories that hold a manifest.
+    async fn repositories(&self, page: &Page) -> Result<Listed<String>>;
+    /// The manifests of a repository whose subject is `subject`, of one artifact type if given, by digest.
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page,
+    ) -> Result<Listed<Referrer>>;
+    /// Some repositories that link a blob.
+    async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Repository>>;
+
+    /// Remembers a new session until `expires_at`.
+    async fn start_upload(&self, upload: &Upload, expires_at: i64) -> Result<()>;
+    /// A session, if it is this repository's and this owner's.
+    async fn upload(
+        &self,
+        id: &UploadId,
+        repository: &Repository,
+        owner: &str,
+    ) -> Result<Option<Upload>>;
+    /// Moves a session on; `false` when it is no longer at `from`.
+    async fn advance_upload(
+        &self,
+        id: &UploadId,
+        from: u64,
+        to: &Position,
+        expires_at: i64,
+    ) -> Result<bool>;
+    /// Links a blob whose bytes are durable, and ends the session that brought it.
+    async fn finish_upload(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        session: Option<&UploadId>,
+    ) -> Result<()>;
+    /// Forgets a session; `false` when there was none.
+    async fn drop_upload(&self, id: &UploadId) -> Result<bool>;
+    /// Links a blob of `from` to `to`; `false` when `from` does not link it.
+    async fn mount(&self, from: &Repository, to: &Repository, digest: &Digest) -> Result<bool>;
+    /// Keeps a manifest and moves its tags, unless content that it names is missing.
+    async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest>;
+    /// Takes a tag away, or a manifest with all of its tags; `false` when there was none.
+    async fn delete_manifest(&self, repository: &Repository, reference: &Reference)
+    -> Result<bool>;
+    /// Takes the link to a blob away; `false` when there was none.
+    async fn unlink_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool>;
+
+    /// The sessions that expired before `time`.
+    async fn expired_uploads(&self, time: i64, limit: usize) -> Result<Vec<UploadId>>;
+    /// Forgets a session if it expired before `time`; `false` when it did not.
+    async fn expire_upload(&self, id: &UploadId, time: i64) -> Result<bool>;
+    /// Every session.
+    async fn upload_ids(&self) -> Result<Vec<UploadId>>;
+}

@@ -1,0 +1,222 @@
+//! [`MetaStore`] in one SQLite file: a thread that writes, a few that read.
+//!
+//! SQLite in WAL mode lets readers go on while a transaction is written. All writes go through one thread,
+//! so that none waits for a lock, and those that arrive together share one commit and with it one
+//! fsync (<https://sqlite.org/wal.html>). `synchronous=FULL` makes a commit survive a power cut.
+
+mod open;
+mod read;
+mod threads;
+mod write;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use rusqlite::ErrorCode;
+use strata_oci::{Digest, Repository};
+
+use super::{
+    Listed, MetaError, MetaStore, NewManifest, Page, PutManifest, Referrer, Result, StoredManifest,
+};
+use crate::route::Reference;
+use crate::upload::{Position, Upload, UploadId};
+use threads::{Readers, Writer};
+
+/// The database.
+pub struct Sqlite {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl Sqlite {
+    /// Opens or makes the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`MetaError::Newer`] when a later version wrote it, and what SQLite says.
+    pub fn open(path: &Path) -> Result<Self> {
+        let writer = open::writer(path)?;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let readers: Result<Vec<_>> = (0..cores.clamp(2, 8)).map(|_| open::reader(path)).collect();
+        Ok(Self {
+            writer: Writer::start(writer)?,
+            readers: Readers::start(readers?)?,
+        })
+    }
+}
+
+impl From<rusqlite::Error> for MetaError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.into()),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
+            _ => Self::Failed(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl MetaStore for Sqlite {
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        let job = move |db: &_| read::blob(db, &repository, &digest);
+        self.readers.run(job).await
+    }
+
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>> {
+        let (repository, reference) = (repository.clone(), reference.clone());
+        let job = move |db: &_| read::manifest(db, &repository, &reference, true);
+        self.readers.run(job).await
+    }
+
+    async fn manifest_head(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<StoredManifest>> {
+        let (repository, reference) = (repository.clone(), reference.clone());
+        let job = move |db: &_| read::manifest(db, &repository, &reference, false);
+        self.readers.run(job).await
+    }
+
+    async fn tags(&self, repository: &Repository, page: &Page) -> Result<Option<Listed<String>>> {
+        let (repository, page) = (repository.clone(), page.clone());
+        let job = move |db: &_| read::tags(db, &repository, &page);
+        self.readers.run(job).await
+    }
+
+    async fn repositories(&self, page: &Page) -> Result<Listed<String>> {
+        let page = page.clone();
+        let job = move |db: &_| read::repositories(db, &page);
+        self.readers.run(job).await
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &Page,
+    ) -> Result<Listed<Referrer>> {
+        let (repository, subject, page) = (repository.clone(), subject.clone(), page.clone());
+        let artifact_type = artifact_type.map(str::to_owned);
+        let job = move |db: &_| {
+            read::referrers(db, &repository, &subject, artifact_type.as_deref(), &page)
+        };
+        self.readers.run(job).await
+    }
+
+    async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Repository>> {
+        let digest = digest.clone();
+        let job = move |db: &_| read::holders(db, &digest, limit);
+        self.readers.run(job).await
+    }
+
+    async fn start_upload(&self, upload: &Upload, expires_at: i64) -> Result<()> {
+        let upload = upload.clone();
+        let job = move |db: &_| write::start_upload(db, &upload, expires_at);
+        self.writer.run(job).await
+    }
+
+    async fn upload(
+        &self,
+        id: &UploadId,
+        repository: &Repository,
+        owner: &str,
+    ) -> Result<Option<Upload>> {
+        let (id, repository, owner) = (id.clone(), repository.clone(), owner.to_owned());
+        let job = move |db: &_| read::upload(db, &id, &repository, &owner);
+        self.readers.run(job).await
+    }
+
+    async fn advance_upload(
+        &self,
+        id: &UploadId,
+        from: u64,
+        to: &Position,
+        expires_at: i64,
+    ) -> Result<bool> {
+        let (id, to) = (id.clone(), to.clone());
+        let job = move |db: &_| write::advance_upload(db, &id, from, &to, expires_at);
+        self.writer.run(job).await
+    }
+
+    async fn finish_upload(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+        session: Option<&UploadId>,
+    ) -> Result<()> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        let session = session.cloned();
+        let job =
+            move |db: &_| write::finish_upload(db, &repository, &digest, size, session.as_ref());
+        self.writer.run(job).await
+    }
+
+    async fn drop_upload(&self, id: &UploadId) -> Result<bool> {
+        let id = id.clone();
+        let job = move |db: &_| write::drop_upload(db, &id);
+        self.writer.run(job).await
+    }
+
+    async fn mount(&self, from: &Repository, to: &Repository, digest: &Digest) -> Result<bool> {
+        let (from, to, digest) = (from.clone(), to.clone(), digest.clone());
+        let job = move |db: &_| write::mount(db, &from, &to, &digest);
+        self.writer.run(job).await
+    }
+
+    async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
+        let job = move |db: &_| write::put_manifest(db, &new);
+        self.writer.run(job).await
+    }
+
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<bool> {
+        let (repository, reference) = (repository.clone(), reference.clone());
+        let job = move |db: &_| write::delete_manifest(db, &repository, &reference);
+        self.writer.run(job).await
+    }
+
+    async fn unlink_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        let job = move |db: &_| write::unlink_blob(db, &repository, &digest);
+        self.writer.run(job).await
+    }
+
+    async fn expired_uploads(&self, time: i64, limit: usize) -> Result<Vec<UploadId>> {
+        let job = move |db: &_| read::expired_uploads(db, time, limit);
+        self.readers.run(job).await
+    }
+
+    async fn expire_upload(&self, id: &UploadId, time: i64) -> Result<bool> {
+        let id = id.clone();
+        let job = move |db: &_| write::expire_upload(db, &id, time);
+        self.writer.run(job).await
+    }
+
+    async fn upload_ids(&self) -> Result<Vec<UploadId>> {
+        self.readers.run(read::upload_ids).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sqlite_is_a_meta_store() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let make = || Sqlite::open(&dir.path().join("stratad.db")).expect("open");
+        crate::meta::suite::check(make).await;
+    }
+}

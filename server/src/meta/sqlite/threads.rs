@@ -1,0 +1,244 @@
+//! The threads that own the connections.
+//!
+//! A write waits for an fsync; those that queue up meanwhile are committed together, each in a
+//! savepoint of its own, so that one that fails takes no other with it. Nobody is answered before the
+//! commit is durable.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::oneshot;
+
+use super::super::{MetaError, Result};
+
+/// How many writes share a commit at most: bounds how long the first of them waits.
+const BATCH: usize = 128;
+
+/// Answers the caller once the commit's outcome is known.
+type Answer = Box<dyn FnOnce(Option<&NotCommitted>) + Send>;
+/// Runs in the transaction.
+type WriteJob = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+
+/// Why a commit failed, for each caller who shared it.
+struct NotCommitted {
+    full: bool,
+    reason: String,
+}
+
+impl NotCommitted {
+    fn new(error: &rusqlite::Error) -> Self {
+        Self {
+            full: error.sqlite_error_code() == Some(ErrorCode::DiskFull),
+            reason: error.to_string(),
+        }
+    }
+
+    fn as_error(&self) -> MetaError {
+        let reason = self.reason.clone().into();
+        if self.full {
+            MetaError::Full(reason)
+        } else {
+            MetaError::Failed(reason)
+        }
+    }
+}
+
+/// The thread that writes.
+pub(super) struct Writer {
+    jobs: mpsc::Sender<WriteJob>,
+}
+
+impl Writer {
+    pub(super) fn start(db: Connection) -> Result<Self> {
+        let (jobs, queue) = mpsc::channel::<WriteJob>();
+        let thread = thread::Builder::new().name("meta-write".into());
+        thread
+            .spawn(move || {
+                while let Ok(first) = queue.recv() {
+                    let rest = queue.try_iter().take(BATCH - 1);
+                    commit(&db, std::iter::once(first).chain(rest));
+                }
+            })
+            .map_err(|error| MetaError::Failed(error.into()))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in a transaction and waits until it is durable.
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        let job: WriteJob = Box::new(move |db| {
+            let outcome = in_savepoint(db, work);
+            Box::new(move |failure| {
+                let outcome = match (outcome, failure) {
+                    (Ok(_), Some(failure)) => Err(failure.as_error()),
+                    (outcome, _) => outcome,
+                };
+                // A caller that has gone away does not need the answer.
+                drop(sender.send(outcome));
+            })
+        });
+        self.jobs.send(job).map_err(|_| MetaError::Closed)?;
+        answer.await.map_err(|_| MetaError::Closed)?
+    }
+}
+
+/// Runs the jobs in one transaction, then answers all of them.
+fn commit(db: &Connection, jobs: impl Iterator<Item = WriteJob>) {
+    let begun = db.execute_batch("BEGIN IMMEDIATE");
+    let answers: Vec<Answer> = jobs.map(|job| job(db)).collect();
+    let committed = begun.and_then(|()| db.execute_batch("COMMIT"));
+    if committed.is_err() && !db.is_autocommit() {
+        // What failed is told below; a transaction left open would fail every later one.
+        drop(db.execute_batch("ROLLBACK"));
+    }
+    let failure = committed.err().map(|error| NotCommitted::new(&error));
+    for answer in answers {
+        answer(failure.as_ref());
+    }
+}
+
+fn in_savepoint<T>(db: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    if db.is_autocommit() {
+        // BEGIN failed, or an earlier job's error (a full disk) ended the transaction.
+        return Err(MetaError::Failed("the transaction was rolled back".into()));
+    }
+    db.execute_batch("SAVEPOINT job")?;
+    let outcome = work(db);
+    if outcome.is_err() && !db.is_autocommit() {
+        db.execute_batch("ROLLBACK TO job; RELEASE job")?;
+    } else if outcome.is_ok() {
+        db.execute_batch("RELEASE job")?;
+    }
+    outcome
+}
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+/// The threads that read; they never wait for the writer.
+pub(super) struct Readers {
+    queue: Arc<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<ReadJob>,
+    idle: usize,
+    closed: bool,
+}
+
+impl Readers {
+    pub(super) fn start(connections: Vec<Connection>) -> Result<Self> {
+        let queue = Arc::new(Queue::default());
+        for (number, db) in connections.into_iter().enumerate() {
+            let queue = Arc::clone(&queue);
+            let thread = thread::Builder::new().name(format!("meta-read-{number}"));
+            thread
+                .spawn(move || {
+                    while let Some(job) = queue.next() {
+                        job(&db);
+                    }
+                })
+                .map_err(|error| MetaError::Failed(error.into()))?;
+        }
+        Ok(Self { queue })
+    }
+
+    /// Runs `work` on a connection that cannot write.
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let (sender, answer) = oneshot::channel();
+        self.queue.push(Box::new(move |db| {
+            // Work that nobody waits for any more is not done.
+            if !sender.is_closed() {
+                drop(sender.send(work(db)));
+            }
+        }));
+        answer.await.map_err(|_| MetaError::Closed)?
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.queue.lock().closed = true;
+        self.queue.wake.notify_all();
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: ReadJob) {
+        let mut state = self.lock();
+        state.jobs.push_back(job);
+        let waiting = state.idle > 0;
+        drop(state);
+        if waiting {
+            self.wake.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<ReadJob> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self
+                .wake
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.idle -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(dir: &std::path::Path) -> Connection {
+        let db = Connection::open(dir.join("db")).expect("open");
+        db.execute_batch("CREATE TABLE t (x INTEGER UNIQUE)")
+            .expect("table");
+        db
+    }
+
+    #[tokio::test]
+    async fn one_write_that_fails_takes_no_other_with_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let writer = Writer::start(database(dir.path())).expect("start");
+        let insert = |x: i64| {
+            writer.run(move |db| {
+                db.execute("INSERT INTO t VALUES (?1)", [x])?;
+                Ok(())
+            })
+        };
+        let (a, b, c) = tokio::join!(insert(1), insert(1), insert(2));
+        assert!(a.is_ok() && b.is_err() && c.is_ok());
+        let count = |db: &Connection| {
+            Ok(db.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!(writer.run(count).await.expect("count"), 2);
+    }
+}

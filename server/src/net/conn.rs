@@ -1,0 +1,172 @@
+//! One connection's bytes: what is read goes through memory, files go from the page cache to the socket.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::fs::sendfile;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::region::Regions;
+
+/// A slice of a file that is at least this long is worth a system call of its own.
+const WORTH_SENDFILE: usize = 16 * 1024;
+
+/// A file that is not in the page cache makes sendfile wait for the disk: not for more than this at once.
+const AT_ONCE: usize = 1024 * 1024;
+
+/// What a client that is told "no" may still send before the connection is closed on it: closed
+/// at once, the reset would destroy the answer on its way (RFC 9112, 9.6).
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// A connection that sends files by sendfile(2) and gives up on a client that takes nothing.
+pub(super) struct Conn {
+    stream: TcpStream,
+    regions: Regions,
+    write_timeout: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Linger>,
+}
+
+struct Linger {
+    until: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream, regions: Regions, write_timeout: Duration) -> Self {
+        Self {
+            stream,
+            regions,
+            write_timeout,
+            stalled: None,
+            lingering: None,
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, slice: &[u8]) -> Poll<io::Result<usize>> {
+        if slice.len() >= WORTH_SENDFILE
+            && let Some((file, offset)) = self.regions.find(slice)
+        {
+            return self.poll_sendfile(cx, &file, offset, slice.len());
+        }
+        Pin::new(&mut self.stream).poll_write(cx, slice)
+    }
+
+    fn poll_sendfile(
+        &mut self,
+        cx: &mut Context<'_>,
+        file: &File,
+        mut offset: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        let length = length.min(AT_ONCE);
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                sendfile(self.stream.as_fd(), file, Some(&mut offset), length).map_err(Into::into)
+            });
+            match sent {
+                // The file is shorter than it was: the promised length cannot be kept.
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    /// Passes progress on, and turns a stall that lasts too long into an error.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let until = Instant::now() + self.write_timeout;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep_until(until)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slice: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = self.poll_send(cx, slice);
+        self.watch(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let is_file = |s: &IoSlice<'_>| s.len() >= WORTH_SENDFILE && self.regions.find(s).is_some();
+        // Memory in front of a file goes out by itself.
+        let memory = slices.iter().position(is_file).unwrap_or(slices.len());
+        let outcome = if memory > 0 {
+            Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..memory])
+        } else {
+            self.poll_send(cx, slices.first().map_or(&[], |s| s))
+        };
+        self.watch(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Says that nothing more will come, then reads away what the client still sends.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let linger = this.lingering.get_or_insert_with(|| Linger {
+            until: Box::pin(sleep_until(Instant::now() + LINGER_TIME)),
+            left: LINGER_BYTES,
+        });
+        let mut space = [0; 16 * 1024];
+        while linger.left > 0 && linger.until.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    linger.left = linger.left.saturating_sub(buffer.filled().len());
+                }
+                // A connection that was only idle has nothing on its way.
+                Poll::Pending if linger.left < LINGER_BYTES => return Poll::Pending,
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

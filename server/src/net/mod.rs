@@ -1,0 +1,126 @@
+//! Connections: accepted, served by hyper, and drained when the server stops.
+
+mod conn;
+mod region;
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use crate::app::App;
+use conn::Conn;
+
+pub use region::Regions;
+
+/// Serves until `shutdown` is done, then lets requests under way finish, for as long as the limits say.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) {
+    let limits = app.config.limits.clone();
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let (stop, stopping) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let (stream, permit) = accepted;
+        let serving = connection(stream, Arc::clone(&app), router.clone(), stopping.clone());
+        connections.spawn(async move {
+            serving.await;
+            drop(permit);
+        });
+    }
+    drop(listener);
+    stop.send_replace(true);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(limits.drain, drained).await.is_err() {
+        tracing::warn!(count = connections.len(), "cutting connections off");
+        connections.shutdown().await;
+    }
+}
+
+/// The next connection, and the right to have it.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+    // The semaphore is never closed.
+    let permit = Arc::clone(room).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) if is_of_connection(&error) => {}
+            Err(error) => {
+                tracing::error!("cannot accept connections: {error}");
+                // Out of descriptors or memory: others must end first.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+/// Errors of a connection that ended before it was accepted (accept(2)).
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+async fn connection(
+    stream: TcpStream,
+    app: Arc<App>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let limits = &app.config.limits;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("cannot set TCP_NODELAY: {error}");
+    }
+    let io = TokioIo::new(Conn::new(stream, app.regions.clone(), limits.write_timeout));
+    let service =
+        router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_header_size(limits.head)
+        .writev(true)
+        .serve_connection(io, TowerToHyperService::new(service));
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        outcome = &mut serving => Some(outcome),
+        _ = stopping.changed() => None,
+    };
+    let outcome = match ended {
+        Some(outcome) => outcome,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!("connection ended: {error}");
+    }
+}
