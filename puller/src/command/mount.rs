@@ -42,7 +42,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let path = match store.container(&reference) {
         Ok(container) => mount_container(&store, &container, args.ro)?,
         Err(ContainerError::NoSuch(_) | ContainerError::Ambiguous(_)) => {
-            let image = super::pull::ensure(settings, &store, &reference)?;
+            let image = super::pull::ensure(&store, &reference)?;
             mount_image(&store, &image, &reference, args.ro)?
         }
         Err(error) => return Err(error.into()),
