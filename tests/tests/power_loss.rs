@@ -43,7 +43,9 @@ impl Scene {
         Self {
             data: disk.path().join("data"),
             disk,
-            clients: (0..CLIENTS).map(|number| Client::new(number, seed)).collect(),
+            clients: (0..CLIENTS)
+                .map(|number| Client::new(number, seed))
+                .collect(),
             orphan_blobs: 0,
             _place: place,
         }
@@ -67,7 +69,13 @@ impl Scene {
     }
 
     /// The power goes after `operations` more changes and syncs, and comes back. What is not so then?
-    fn round(&mut self, operations: u64, loss: Loss, deaf: Option<Deaf>, restart: bool) -> Vec<String> {
+    fn round(
+        &mut self,
+        operations: u64,
+        loss: Loss,
+        deaf: Option<Deaf>,
+        restart: bool,
+    ) -> Vec<String> {
         if let Some(deaf) = deaf {
             self.disk.ignore(deaf);
         }
@@ -100,7 +108,9 @@ impl Scene {
             Ok(audit) => {
                 wrong.extend(audit.wrong);
                 let orphans = audit.orphan_uploads.into_iter();
-                wrong.extend(orphans.map(|id| format!("the upload {id} has no session and was not swept")));
+                wrong.extend(
+                    orphans.map(|id| format!("the upload {id} has no session and was not swept")),
+                );
                 self.orphan_blobs = audit.orphan_blobs.len();
             }
             Err(error) => wrong.push(format!("{error:#}")),
@@ -126,7 +136,9 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
         let loss = if random.random() {
             Loss::All
         } else {
-            Loss::Some { seed: random.next_u64() }
+            Loss::Some {
+                seed: random.next_u64(),
+            }
         };
         let wrong = scene.round(operations, loss, None, restart);
         assert!(
@@ -137,7 +149,9 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
     }
     let acknowledged: u64 = scene.clients.iter().map(Client::acknowledged).sum();
     let orphans = scene.orphan_blobs;
-    println!("{rounds} cuts, {acknowledged} changes acknowledged, all there; {orphans} blobs without a row");
+    println!(
+        "{rounds} cuts, {acknowledged} changes acknowledged, all there; {orphans} blobs without a row"
+    );
     assert!(acknowledged > rounds, "hardly anything was tried");
 }
 
@@ -156,7 +170,9 @@ fn a_power_cut_in_the_first_start_does_no_harm() {
         let loss = if round % 2 == 0 {
             Loss::All
         } else {
-            Loss::Some { seed: random.next_u64() }
+            Loss::Some {
+                seed: random.next_u64(),
+            }
         };
         let wrong = Scene::new(seed).round(operations, loss, None, true);
         assert!(
@@ -187,13 +203,27 @@ fn lost(deaf: Deaf) -> Vec<String> {
 fn without_the_syncs_this_test_sees_the_loss() {
     let missing: [(&str, Deaf); 4] = [
         ("every sync", |_| true),
-        ("of blobs' files", |s| matches!(s, Sync::File(name) if name.len() == 32)),
-        ("of blobs' directories", |s| matches!(s, Sync::Directory(name) if name.len() == 2)),
-        ("of the database", |s| matches!(s, Sync::File(name) if name.starts_with("stratad.db"))),
+        (
+            "of blobs' files",
+            |s| matches!(s, Sync::File(name) if name.len() == 32),
+        ),
+        (
+            "of blobs' directories",
+            |s| matches!(s, Sync::Directory(name) if name.len() == 2),
+        ),
+        (
+            "of the database",
+            |s| matches!(s, Sync::File(name) if name.starts_with("stratad.db")),
+        ),
     ];
     for (what, deaf) in missing {
         let lost = lost(deaf);
-        let first = lost.first().unwrap_or_else(|| panic!("no loss without {what}"));
-        println!("without {what}: {} things are wrong, the first: {first}", lost.len());
+        let first = lost
+            .first()
+            .unwrap_or_else(|| panic!("no loss without {what}"));
+        println!(
+            "without {what}: {} things are wrong, the first: {first}",
+            lost.len()
+        );
     }
 }
