@@ -145,7 +145,7 @@ impl Running {
         rustix::process::Pid::from_child(&self.child)
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the process. It has not been waited for, so the id is still its own.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("signal");
     }

@@ -113,6 +113,7 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
         kind: Kind::Container,
         image: &image,
         image_name: name,
+        ephemeral: args.rm,
         command: arguments
             .iter()
             .map(|a| a.to_string_lossy().into_owned())

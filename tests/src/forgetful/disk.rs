@@ -327,10 +327,17 @@ impl Disk {
 
     /// The power comes back: only what was durable is there, and by luck some of the rest.
     pub(super) fn power_up(&mut self, loss: Loss) {
-        let mut luck = match loss {
-            Loss::All => None,
-            Loss::Some { seed } => Some(StdRng::seed_from_u64(seed)),
-        };
+        self.deaf = None;
+        self.cut_at = None;
+        self.cut = false;
+        match loss {
+            Loss::Nothing => {}
+            Loss::All => self.forget(None),
+            Loss::Some { seed } => self.forget(Some(StdRng::seed_from_u64(seed))),
+        }
+    }
+
+    fn forget(&mut self, mut luck: Option<StdRng>) {
         let mut inodes: Vec<u64> = self.nodes.keys().copied().collect();
         inodes.sort_unstable();
         for inode in inodes {
@@ -340,9 +347,6 @@ impl Disk {
                 _ => {}
             }
         }
-        self.deaf = None;
-        self.cut_at = None;
-        self.cut = false;
         self.collect();
     }
 

@@ -26,6 +26,8 @@ const CAPACITY: u64 = 512 << 20;
 /// What a power cut takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
+    /// Nothing: only the programs ended. What was not synced may still be lost in the next one.
+    Nothing,
     /// All that was not synced.
     All,
     /// By chance any part of it, as disks and kernels write when they like: of a file any blocks and perhaps the

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags};
 use strata_oci::digest::Digest;
+use tempfile::TempDir;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -26,25 +27,8 @@ pub struct Audit {
 /// Looks into `data`, while no request is under way.
 pub fn audit(data: &Path) -> Result<Audit> {
     let mut audit = Audit::default();
-    let copy = tempfile::tempdir()?;
-    for name in ["stratad.db", "stratad.db-wal"] {
-        if data.join(name).exists() {
-            fs::copy(data.join(name), copy.path().join(name)).context("copy the database")?;
-        }
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-    let db = Connection::open_with_flags(copy.path().join("stratad.db"), flags)?;
-    let sound: String = db.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    if sound != "ok" {
-        audit.wrong.push(format!("the database: {sound}"));
-    }
-    let dangling = strings(
-        &db,
-        "SELECT \"table\" || ' ' || rowid FROM pragma_foreign_key_check",
-    )?;
-    audit
-        .wrong
-        .extend(dangling.iter().map(|row| format!("dangling: {row}")));
+    let (_copy, db) = copy_of_database(&data.join("stratad.db"))?;
+    audit.wrong.extend(unsound(&db)?);
     check_blobs(&db, data, &mut audit)?;
     check_manifests(&db, &mut audit)?;
     let sessions = strings(&db, "SELECT id FROM upload")?;
@@ -56,17 +40,35 @@ pub fn audit(data: &Path) -> Result<Audit> {
     Ok(audit)
 }
 
+/// A database with its log, copied, and the directory that holds the copy. Nobody may be writing to it.
+pub fn copy_of_database(path: &Path) -> Result<(TempDir, Connection)> {
+    let copy = tempfile::tempdir()?;
+    let copied = copy.path().join("copy.db");
+    fs::copy(path, &copied).context("copy the database")?;
+    let log = path.with_extension("db-wal");
+    if log.exists() {
+        fs::copy(log, copied.with_extension("db-wal"))?;
+    }
+    let db = Connection::open_with_flags(copied, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    Ok((copy, db))
+}
+
+/// What SQLite itself finds wrong with a database.
+pub fn unsound(db: &Connection) -> Result<Vec<String>> {
+    let mut wrong = strings(db, "SELECT integrity_check FROM pragma_integrity_check")?;
+    wrong.retain(|found| found != "ok");
+    let dangling = "SELECT 'dangling: ' || \"table\" || ' ' || rowid FROM pragma_foreign_key_check";
+    wrong.extend(strings(db, dangling)?);
+    Ok(wrong)
+}
+
 fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
     let rows = strings(db, "SELECT size || ' ' || digest FROM blob")?;
     let mut files = BTreeSet::new();
     for algorithm in names(&data.join("blobs")) {
         for shard in names(&data.join("blobs").join(&algorithm)) {
             let directory = data.join("blobs").join(&algorithm).join(shard);
-            files.extend(
-                names(&directory)
-                    .into_iter()
-                    .map(|hex| format!("{algorithm}:{hex}")),
-            );
+            files.extend(names(&directory).into_iter().map(|hex| format!("{algorithm}:{hex}")));
         }
     }
     audit.blobs = rows.len();
@@ -78,14 +80,10 @@ fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
         match fs::read(algorithm.join(&hex[..2]).join(hex)) {
             Ok(bytes) if !parsed.matches(&bytes) || bytes.len().to_string() != size => {
                 let length = bytes.len();
-                audit
-                    .wrong
-                    .push(format!("{digest} of {size} bytes has {length} others"));
+                audit.wrong.push(format!("{digest} of {size} bytes has {length} others"));
             }
             Ok(_) => {}
-            Err(error) => audit
-                .wrong
-                .push(format!("{digest} has a row and no bytes: {error}")),
+            Err(error) => audit.wrong.push(format!("{digest} has a row and no bytes: {error}")),
         }
         files.remove(digest);
     }
@@ -99,9 +97,7 @@ fn check_manifests(db: &Connection, audit: &mut Audit) -> Result<()> {
     while let Some(row) = rows.next()? {
         let (digest, bytes) = (row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?);
         if !digest.parse::<Digest>()?.matches(&bytes) {
-            audit
-                .wrong
-                .push(format!("manifest {digest} has other bytes"));
+            audit.wrong.push(format!("manifest {digest} has other bytes"));
         }
     }
     let missing = "SELECT m.digest || ' needs ' || n.digest FROM manifest_blob n \
@@ -112,15 +108,15 @@ fn check_manifests(db: &Connection, audit: &mut Audit) -> Result<()> {
     Ok(())
 }
 
-fn strings(db: &Connection, query: &str) -> Result<Vec<String>> {
+/// The one column of all rows.
+pub fn strings(db: &Connection, query: &str) -> Result<Vec<String>> {
     let mut statement = db.prepare(query)?;
     let rows = statement.query_map([], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-fn names(directory: &Path) -> Vec<String> {
+/// The names in a directory; none when there is no such directory.
+pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .collect()
+    entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
 }

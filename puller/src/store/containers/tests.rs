@@ -36,6 +36,7 @@ fn new<'a>(image: &'a Image, name: Option<&'a str>) -> NewContainer<'a> {
         kind: Kind::Container,
         image,
         image_name: "empty",
+        ephemeral: false,
         command: vec!["sh".into(), "-c".into(), "a \"b\"".into()],
     }
 }
@@ -132,6 +133,15 @@ fn what_a_crash_left_is_put_right() {
     );
     let lock = store.lock_container(&found).expect("free");
     store.remove_container(&found, lock).expect("removed");
+    let passing = NewContainer {
+        ephemeral: true,
+        ..new(&image, Some("passing"))
+    };
+    store.create_container(&passing).expect("made");
+    assert!(
+        matches!(store.container("passing"), Err(ContainerError::NoSuch(_))),
+        "gone with its runner"
+    );
     fs::create_dir(store.root().join("containers/half-made")).expect("mkdir");
     assert_eq!(store.containers().expect("list"), []);
     assert!(!store.root().join("containers/half-made").exists());
