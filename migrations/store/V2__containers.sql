@@ -9,6 +9,7 @@ CREATE TABLE containers (
     state           TEXT NOT NULL CHECK (state IN ('created', 'running', 'exited')),
     manifest_digest TEXT NOT NULL REFERENCES images, -- keeps the image's layers
     image           TEXT NOT NULL, -- what it was called when the container was made
+    ephemeral       INTEGER NOT NULL, -- 1: goes when its program ends, its writable layer was never synced
     command         TEXT NOT NULL, -- program and arguments as a JSON list, for people to read
     pid             INTEGER, -- of the first process, in the pid namespace of the one who ran it
     pid_started     INTEGER, -- its start time (proc_pid_stat(5), field 22): a pid is used again

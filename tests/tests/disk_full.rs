@@ -17,7 +17,14 @@ fn small_disk(place: &Place, name: &str, megabytes: u32) -> PathBuf {
     need_root();
     let path = place.dir(name);
     let size = std::ffi::CString::new(format!("size={megabytes}m")).expect("no zero");
-    mount("tmpfs", &path, "tmpfs", MountFlags::empty(), size.as_c_str()).expect("mount a tmpfs");
+    mount(
+        "tmpfs",
+        &path,
+        "tmpfs",
+        MountFlags::empty(),
+        size.as_c_str(),
+    )
+    .expect("mount a tmpfs");
     path
 }
 
@@ -62,7 +69,11 @@ fn a_pull_onto_a_full_disk_leaves_nothing_and_the_next_one_works() {
     let disk = small_disk(&place, "disk", 12);
     let strata = Strata::at(Strata::new(&place).program().to_owned(), disk.join("store"));
     let ran = strata.run(&["pull", &reference]);
-    assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && !ran.stderr.contains("panicked"),
+        "{}",
+        ran.story()
+    );
     let ran = ran.says("space");
     assert_eq!(strata.layers(), [""; 0], "{}", ran.story());
     assert_eq!(strata.images(), json!([]));
@@ -77,15 +88,31 @@ fn a_container_that_fills_the_disk_harms_only_itself() {
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
     let mut collector = strata_tests::machine::Collector::default();
-    collector.programs(&["sh", "cat", "head", "ls"]).expect("programs");
+    collector
+        .programs(&["sh", "cat", "head", "ls"])
+        .expect("programs");
     let image = Image::new(&[Layer::of(&collector.take().expect("files"))]);
     let reference = server.api().push(&image, "app", "v1");
     let disk = small_disk(&place, "disk", 40);
     let strata = Strata::at(Strata::new(&place).program().to_owned(), disk.join("store"));
     strata.pull(&reference);
-    let fill = ["run", "--name", "full", &reference, "sh", "-c", "head -c 100000000 /dev/zero > /big"];
+    let fill = [
+        "run",
+        "--name",
+        "full",
+        &reference,
+        "sh",
+        "-c",
+        "head -c 100000000 /dev/zero > /big",
+    ];
     let ran = strata.run(&fill);
-    assert!(!ran.status.success() && ran.stderr.contains("No space"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && ran.stderr.contains("No space"),
+        "{}",
+        ran.story()
+    );
     strata.run(&["rm", "full"]).ok();
-    strata.run(&["run", "--rm", &reference, "sh", "-c", "echo fine > /x"]).ok();
+    strata
+        .run(&["run", "--rm", &reference, "sh", "-c", "echo fine > /x"])
+        .ok();
 }

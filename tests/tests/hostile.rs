@@ -28,7 +28,11 @@ fn setup() -> Setup {
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
     let strata = Strata::new(&place);
-    Setup { place, server, strata }
+    Setup {
+        place,
+        server,
+        strata,
+    }
 }
 
 impl Setup {
@@ -37,7 +41,10 @@ impl Setup {
         assert_eq!(self.strata.layers(), [""; 0]);
         assert_eq!(self.strata.images(), json!([]));
         let staged = self.strata.leftovers();
-        let staged: Vec<_> = staged.iter().filter(|name| name.starts_with("staging/")).collect();
+        let staged: Vec<_> = staged
+            .iter()
+            .filter(|name| name.starts_with("staging/"))
+            .collect();
         assert!(staged.is_empty(), "{staged:?}");
     }
 
@@ -51,7 +58,10 @@ impl Setup {
 }
 
 fn layer() -> Layer {
-    Layer::of(&[Entry::dir("etc/"), Entry::file("etc/file", "content ".repeat(30_000))])
+    Layer::of(&[
+        Entry::dir("etc/"),
+        Entry::file("etc/file", "content ".repeat(30_000)),
+    ])
 }
 
 #[test]
@@ -70,8 +80,16 @@ fn a_layer_altered_on_the_servers_disk_is_refused_and_works_again_when_repaired(
         }
         fs::write(&path, bytes).expect("damage");
         let ran = s.strata.run(&["pull", &reference]);
-        assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{damage}: {}", ran.story());
-        assert!(ran.stderr.contains(bad.digest.short()), "{damage}: names the layer: {}", ran.stderr);
+        assert!(
+            !ran.status.success() && !ran.stderr.contains("panicked"),
+            "{damage}: {}",
+            ran.story()
+        );
+        assert!(
+            ran.stderr.contains(bad.digest.short()),
+            "{damage}: names the layer: {}",
+            ran.stderr
+        );
         s.assert_nothing_there();
     }
     fs::write(&path, &bad.blob).expect("repair");
@@ -86,7 +104,11 @@ fn a_tree_that_is_not_the_diff_id_is_refused() {
     lie.diff_id = Digest::of(b"another tree");
     let image = Image::new(&[lie.clone()]);
     let ran = s.refused(&s.server.api().push(&image, "app", "v1"));
-    assert!(ran.stderr.contains(lie.digest.short()) || ran.stderr.contains(lie.diff_id.short()), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(lie.digest.short()) || ran.stderr.contains(lie.diff_id.short()),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]
@@ -123,11 +145,27 @@ fn bytes_that_are_not_a_layer_are_refused() {
     let cases: [(&str, Vec<u8>, Vec<u8>); 7] = [
         ("half a gzip", gz[..gz.len() / 2].to_vec(), whole.clone()),
         ("half a zstd", zst[..zst.len() / 2].to_vec(), whole.clone()),
-        ("half a tar", bad_tar(&whole[..2000]), whole[..2000].to_vec()),
+        (
+            "half a tar",
+            bad_tar(&whole[..2000]),
+            whole[..2000].to_vec(),
+        ),
         ("a wrong checksum", bad_tar(&bad_header), bad_header.clone()),
-        ("text", b"<html>an error page</html>".to_vec(), b"<html>an error page</html>".to_vec()),
-        ("compressed text", bad_tar(b"just text"), b"just text".to_vec()),
-        ("gzip of rubbish", [&gz[..10], &[0xff; 400]].concat(), whole.clone()),
+        (
+            "text",
+            b"<html>an error page</html>".to_vec(),
+            b"<html>an error page</html>".to_vec(),
+        ),
+        (
+            "compressed text",
+            bad_tar(b"just text"),
+            b"just text".to_vec(),
+        ),
+        (
+            "gzip of rubbish",
+            [&gz[..10], &[0xff; 400]].concat(),
+            whole.clone(),
+        ),
     ];
     for (n, (what, blob, content)) in cases.into_iter().enumerate() {
         let layer = Layer {
@@ -137,7 +175,10 @@ fn bytes_that_are_not_a_layer_are_refused() {
             media_type: media::OCI_LAYER_GZIP,
             blob,
         };
-        let reference = s.server.api().push(&Image::new(&[layer]), "app", &format!("v{n}"));
+        let reference = s
+            .server
+            .api()
+            .push(&Image::new(&[layer]), "app", &format!("v{n}"));
         eprintln!("{what}");
         s.refused(&reference);
     }
@@ -151,42 +192,123 @@ fn trees_do_not_reach_out_of_their_directory() {
     fs::write(outside.join("file"), "untouched").expect("write");
     let text = outside.to_str().expect("text").to_owned();
     let absolute = |name: &str| format!("{text}/{name}");
-    let up = |name: &str| format!("{}{}", "../".repeat(12), absolute(name).trim_start_matches('/'));
+    let up = |name: &str| {
+        format!(
+            "{}{}",
+            "../".repeat(12),
+            absolute(name).trim_start_matches('/')
+        )
+    };
     let cases: Vec<(&str, Vec<Entry>)> = vec![
         ("dots", vec![Entry::file(up("new"), "x")]),
         ("dots over a file", vec![Entry::file(up("file"), "changed")]),
-        ("dots in the middle", vec![Entry::dir("a/"), Entry::file(format!("a/{}", up("new")), "x")]),
+        (
+            "dots in the middle",
+            vec![
+                Entry::dir("a/"),
+                Entry::file(format!("a/{}", up("new")), "x"),
+            ],
+        ),
         ("absolute", vec![Entry::file(absolute("new"), "x")]),
-        ("absolute over a file", vec![Entry::file(absolute("file"), "changed")]),
-        ("through an absolute link", vec![Entry::symlink("l", &text), Entry::file("l/new", "x")]),
-        ("through a relative link", vec![Entry::symlink("l", up("")), Entry::file("l/new", "x")]),
-        ("through a link to a link", vec![
-            Entry::symlink("a", &text), Entry::symlink("b", "a"), Entry::file("b/new", "x"),
-        ]),
-        ("a directory over a link", vec![Entry::symlink("l", &text), Entry::dir("l/").mode(0o777).owner(5, 5)]),
-        ("a file over a link", vec![Entry::symlink("l", absolute("file")), Entry::file("l", "changed")]),
-        ("a hard link out", vec![Entry::hardlink("l", absolute("file")), Entry::file("l", "changed")]),
-        ("a hard link up", vec![Entry::hardlink("l", up("file")), Entry::file("l", "changed")]),
-        ("a hard link through a link", vec![Entry::symlink("d", &text), Entry::hardlink("l", "d/file")]),
+        (
+            "absolute over a file",
+            vec![Entry::file(absolute("file"), "changed")],
+        ),
+        (
+            "through an absolute link",
+            vec![Entry::symlink("l", &text), Entry::file("l/new", "x")],
+        ),
+        (
+            "through a relative link",
+            vec![Entry::symlink("l", up("")), Entry::file("l/new", "x")],
+        ),
+        (
+            "through a link to a link",
+            vec![
+                Entry::symlink("a", &text),
+                Entry::symlink("b", "a"),
+                Entry::file("b/new", "x"),
+            ],
+        ),
+        (
+            "a directory over a link",
+            vec![
+                Entry::symlink("l", &text),
+                Entry::dir("l/").mode(0o777).owner(5, 5),
+            ],
+        ),
+        (
+            "a file over a link",
+            vec![
+                Entry::symlink("l", absolute("file")),
+                Entry::file("l", "changed"),
+            ],
+        ),
+        (
+            "a hard link out",
+            vec![
+                Entry::hardlink("l", absolute("file")),
+                Entry::file("l", "changed"),
+            ],
+        ),
+        (
+            "a hard link up",
+            vec![
+                Entry::hardlink("l", up("file")),
+                Entry::file("l", "changed"),
+            ],
+        ),
+        (
+            "a hard link through a link",
+            vec![Entry::symlink("d", &text), Entry::hardlink("l", "d/file")],
+        ),
         ("a whiteout up", vec![Entry::file(up(".wh.file"), "")]),
-        ("a whiteout through a link", vec![Entry::symlink("d", &text), Entry::file("d/.wh.file", "")]),
-        ("an opaque mark through a link", vec![Entry::symlink("d", &text), Entry::file("d/.wh..wh..opq", "")]),
+        (
+            "a whiteout through a link",
+            vec![Entry::symlink("d", &text), Entry::file("d/.wh.file", "")],
+        ),
+        (
+            "an opaque mark through a link",
+            vec![
+                Entry::symlink("d", &text),
+                Entry::file("d/.wh..wh..opq", ""),
+            ],
+        ),
         ("a whiteout of the parent", vec![Entry::file(".wh...", "")]),
-        ("a whiteout of itself", vec![Entry::dir("d/"), Entry::file("d/.wh..", "")]),
+        (
+            "a whiteout of itself",
+            vec![Entry::dir("d/"), Entry::file("d/.wh..", "")],
+        ),
         ("an empty whiteout", vec![Entry::file(".wh.", "")]),
         ("the root as a file", vec![Entry::file("./", "x")]),
-        ("the root as a link", vec![Entry::symlink("./", &text), Entry::file("new", "x")]),
+        (
+            "the root as a link",
+            vec![Entry::symlink("./", &text), Entry::file("new", "x")],
+        ),
         ("a name of dots", vec![Entry::file("..", "x")]),
         ("a long name", vec![Entry::file("n/".repeat(5000), "x")]),
         ("a long component", vec![Entry::file("n".repeat(300), "x")]),
-        ("attributes through a link", vec![
-            Entry::symlink("l", absolute("file")).mode(0o777).owner(7, 7).xattr("user.x", b"1").mtime(1),
-        ]),
-        ("overlay's own attributes", vec![
-            Entry::dir("d/").xattr("trusted.overlay.redirect", text.as_bytes()),
-            Entry::dir("e/").xattr("user.overlay.redirect", text.as_bytes()),
-        ]),
-        ("a huge file", vec![Entry::file("sparse", "x").record("size", b"9223372036854775807")]),
+        (
+            "attributes through a link",
+            vec![
+                Entry::symlink("l", absolute("file"))
+                    .mode(0o777)
+                    .owner(7, 7)
+                    .xattr("user.x", b"1")
+                    .mtime(1),
+            ],
+        ),
+        (
+            "overlay's own attributes",
+            vec![
+                Entry::dir("d/").xattr("trusted.overlay.redirect", text.as_bytes()),
+                Entry::dir("e/").xattr("user.overlay.redirect", text.as_bytes()),
+            ],
+        ),
+        (
+            "a huge file",
+            vec![Entry::file("sparse", "x").record("size", b"9223372036854775807")],
+        ),
     ];
     let before = Tree::read(&outside);
     for (n, (what, entries)) in cases.into_iter().enumerate() {
@@ -195,13 +317,20 @@ fn trees_do_not_reach_out_of_their_directory() {
         let ran = s.strata.run(&["pull", &reference]);
         assert!(!ran.stderr.contains("panicked"), "{what}: {}", ran.story());
         let differences = before.differences(&Tree::read(&outside));
-        assert!(differences.is_empty(), "{what} reached out: {differences:?}");
+        assert!(
+            differences.is_empty(),
+            "{what} reached out: {differences:?}"
+        );
         if ran.status.success() {
             s.assert_held_inside(what, &image);
             s.strata.run(&["rmi", &reference]).ok();
         } else {
             let digest = image.layers[0].digest.short();
-            assert!(ran.stderr.contains(digest), "{what}: names the layer: {}", ran.stderr);
+            assert!(
+                ran.stderr.contains(digest),
+                "{what}: names the layer: {}",
+                ran.stderr
+            );
         }
         s.assert_nothing_there();
     }
@@ -212,13 +341,19 @@ impl Setup {
     #[track_caller]
     fn assert_held_inside(&self, what: &str, image: &Image) {
         let top = self.strata.layer(&image.layers[0].diff_id).join("fs");
-        let outside = fs::metadata(self.place.join("outside/file")).expect("there").ino();
+        let outside = fs::metadata(self.place.join("outside/file"))
+            .expect("there")
+            .ino();
         for (path, node) in &Tree::read(&top).0 {
             let inode = fs::symlink_metadata(top.join(path)).expect("there").ino();
             assert_ne!(inode, outside, "{what}: {}", path.display());
             for name in node.xattrs.keys() {
                 let name = String::from_utf8_lossy(name);
-                assert!(!name.contains("overlay.redirect"), "{what}: {name} on {}", path.display());
+                assert!(
+                    !name.contains("overlay.redirect"),
+                    "{what}: {name} on {}",
+                    path.display()
+                );
             }
         }
     }
@@ -234,11 +369,24 @@ fn a_registry_that_sends_other_bytes_is_refused() {
     for (what, bytes) in [("long", long), ("short", short), ("other", other)] {
         let wanted = image.layers[0].digest.to_string();
         let fake = Fake::of_image(image.clone(), move |asked| {
-            asked.target.ends_with(&wanted).then(|| reply(200, &[], &bytes))
+            asked
+                .target
+                .ends_with(&wanted)
+                .then(|| reply(200, &[], &bytes))
         });
-        let ran = s.strata.run(&["pull", &format!("{}/app:v1", fake.address())]);
-        assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{what}: {}", ran.story());
-        assert!(ran.stderr.contains(image.layers[0].digest.short()), "{what}: {}", ran.stderr);
+        let ran = s
+            .strata
+            .run(&["pull", &format!("{}/app:v1", fake.address())]);
+        assert!(
+            !ran.status.success() && !ran.stderr.contains("panicked"),
+            "{what}: {}",
+            ran.story()
+        );
+        assert!(
+            ran.stderr.contains(image.layers[0].digest.short()),
+            "{what}: {}",
+            ran.stderr
+        );
         s.assert_nothing_there();
     }
 }
@@ -261,7 +409,9 @@ fn manifests_that_make_no_sense_are_refused() {
     let descriptor = |size: i64| json!({ "mediaType": media::OCI_LAYER_GZIP, "digest": Digest::of(b"x"), "size": size });
     let config = json!({ "mediaType": media::OCI_CONFIG, "digest": Digest::of(b"x"), "size": 1 });
     let image = |config: &serde_json::Value, layers: serde_json::Value| {
-        json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers }).to_string().into_bytes()
+        json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers })
+            .to_string()
+            .into_bytes()
     };
     let mut large = config.clone();
     large["size"] = json!(1u64 << 62);
@@ -269,12 +419,30 @@ fn manifests_that_make_no_sense_are_refused() {
         ("nothing", Vec::new()),
         ("a page", b"<html></html>".to_vec()),
         ("negative size", image(&config, json!([descriptor(-1)]))),
-        ("bad digest", image(&json!({ "mediaType": "x", "digest": "sha256:../../x", "size": 1 }), json!([]))),
+        (
+            "bad digest",
+            image(
+                &json!({ "mediaType": "x", "digest": "sha256:../../x", "size": 1 }),
+                json!([]),
+            ),
+        ),
         ("a huge configuration", image(&large, json!([]))),
-        ("ten thousand layers", image(&config, json!(vec![descriptor(1); 10_000]))),
-        ("too long", [image(&config, json!([])), vec![b' '; 6 << 20]].concat()),
-        ("deep", [b"[".repeat(200_000), b"]".repeat(200_000)].concat()),
-        ("schema 1", br#"{"schemaVersion":1,"name":"a","fsLayers":[]}"#.to_vec()),
+        (
+            "ten thousand layers",
+            image(&config, json!(vec![descriptor(1); 10_000])),
+        ),
+        (
+            "too long",
+            [image(&config, json!([])), vec![b' '; 6 << 20]].concat(),
+        ),
+        (
+            "deep",
+            [b"[".repeat(200_000), b"]".repeat(200_000)].concat(),
+        ),
+        (
+            "schema 1",
+            br#"{"schemaVersion":1,"name":"a","fsLayers":[]}"#.to_vec(),
+        ),
     ];
     for (what, bytes) in cases {
         let fake = Fake::start(move |asked| match asked.target.as_str() {
@@ -285,8 +453,14 @@ fn manifests_that_make_no_sense_are_refused() {
             }
             _ => reply(404, &[], b""),
         });
-        let ran = s.strata.run(&["pull", &format!("{}/app:v1", fake.address())]);
-        assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{what}: {}", ran.story());
+        let ran = s
+            .strata
+            .run(&["pull", &format!("{}/app:v1", fake.address())]);
+        assert!(
+            !ran.status.success() && !ran.stderr.contains("panicked"),
+            "{what}: {}",
+            ran.story()
+        );
         assert!(!ran.stderr.trim().is_empty(), "{what}: no reason");
         s.assert_nothing_there();
     }
@@ -302,8 +476,12 @@ fn an_index_without_this_machine_says_what_there_is() {
         "platform": { "os": "plan9", "architecture": "mips" },
     }] });
     let bytes = index.to_string().into_bytes();
-    s.server.api().put_manifest("app", "index", media::OCI_INDEX, &bytes).expect(201);
-    s.refused(&s.server.reference("app", "index")).says("plan9/mips");
+    s.server
+        .api()
+        .put_manifest("app", "index", media::OCI_INDEX, &bytes)
+        .expect(201);
+    s.refused(&s.server.reference("app", "index"))
+        .says("plan9/mips");
 }
 
 #[test]
@@ -318,11 +496,18 @@ fn a_registry_that_is_ill_for_a_moment_is_asked_again() {
     let pulled = s.strata.pull(&format!("{}/app:v1", fake.address()));
     assert_eq!(pulled.fetched(), 1);
     let dead = Fake::of_image(image, |asked| {
-        asked.target.contains("/blobs/").then(|| reply(500, &[], b"out of order"))
+        asked
+            .target
+            .contains("/blobs/")
+            .then(|| reply(500, &[], b"out of order"))
     });
     let fresh = Strata::at(s.strata.program().to_owned(), s.place.join("fresh"));
     let ran = fresh.run(&["pull", &format!("{}/app:v1", dead.address())]);
-    assert!(!ran.status.success() && ran.stderr.contains("500"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && ran.stderr.contains("500"),
+        "{}",
+        ran.story()
+    );
 }
 
 #[test]
@@ -334,7 +519,8 @@ fn a_server_that_ignores_ranges_does_not_spoil_a_resumed_pull() {
     let asked_before = AtomicU32::new(0);
     // First half of the bytes, then always all of them with 200, whatever range is asked for.
     let fake = Fake::of_image(image.clone(), move |asked| {
-        let first = asked.target.ends_with(&wanted) && asked_before.fetch_add(1, Ordering::Relaxed) == 0;
+        let first =
+            asked.target.ends_with(&wanted) && asked_before.fetch_add(1, Ordering::Relaxed) == 0;
         first.then(|| reply_of_length(200, &[], blob.len(), &blob[..blob.len() / 2]))
     });
     let pulled = s.strata.pull(&format!("{}/app:v1", fake.address()));
@@ -348,24 +534,46 @@ fn credentials_do_not_follow_a_redirect_to_another_host() {
     let s = setup();
     let image = Image::new(&[layer()]);
     let storage = Fake::of_image(image.clone(), |_| None);
-    let target = format!("http://{}/blobs/{}", storage.address(), image.layers[0].digest);
+    let target = format!(
+        "http://{}/blobs/{}",
+        storage.address(),
+        image.layers[0].digest
+    );
     let wanted = image.layers[0].digest.to_string();
     let fake = Fake::of_image(image, move |asked| {
-        let known = asked.headers.iter().any(|(name, _)| name == "authorization");
+        let known = asked
+            .headers
+            .iter()
+            .any(|(name, _)| name == "authorization");
         if !known {
-            return Some(reply(401, &[("WWW-Authenticate", "Basic realm=\"x\"")], b""));
+            return Some(reply(
+                401,
+                &[("WWW-Authenticate", "Basic realm=\"x\"")],
+                b"",
+            ));
         }
-        asked.target.ends_with(&wanted).then(|| reply(307, &[("Location", &target)], b""))
+        asked
+            .target
+            .ends_with(&wanted)
+            .then(|| reply(307, &[("Location", &target)], b""))
     });
     let home = s.place.dir("home");
     fs::create_dir_all(home.join(".docker")).expect("make");
     let auth = json!({ "auths": { fake.address().to_string(): { "auth": "dXNlcjpwYXNz" } } });
     fs::write(home.join(".docker/config.json"), auth.to_string()).expect("write");
-    let mut command = s.strata.command(&["pull", &format!("{}/app:v1", fake.address())]);
+    let mut command = s
+        .strata
+        .command(&["pull", &format!("{}/app:v1", fake.address())]);
     strata_tests::command::run(command.env("HOME", &home)).ok();
     assert!(!storage.asked().is_empty());
     for asked in storage.asked() {
-        assert!(asked.headers.iter().all(|(name, _)| name != "authorization"), "{asked:?}");
+        assert!(
+            asked
+                .headers
+                .iter()
+                .all(|(name, _)| name != "authorization"),
+            "{asked:?}"
+        );
     }
 }
 

@@ -18,7 +18,10 @@ use strata_tests::stratad::{Stratad, serve};
 use strata_tests::user::{User, need_root};
 
 fn image() -> Image {
-    Image::new(&[Layer::of(&[Entry::file("a", "a")]), Layer::of(&[Entry::file("b", "b")])])
+    Image::new(&[
+        Layer::of(&[Entry::file("a", "a")]),
+        Layer::of(&[Entry::file("b", "b")]),
+    ])
 }
 
 fn any_port() -> SocketAddr {
@@ -28,7 +31,11 @@ fn any_port() -> SocketAddr {
 /// Runs a server that must not start.
 fn does_not_start(place: &Place, listen: SocketAddr) -> Ran {
     let ran = run(&mut serve(&binary("stratad"), &place.join("data"), listen));
-    assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && !ran.stderr.contains("panicked"),
+        "{}",
+        ran.story()
+    );
     ran
 }
 
@@ -38,14 +45,19 @@ fn a_restart_between_push_and_pull() {
     let mut server = Stratad::start(&place.join("data"));
     let image = image();
     let reference = server.api().push(&image, "app", "v1");
-    let upload = server.api().append(&server.api().start("app"), b"begun before ");
+    let upload = server
+        .api()
+        .append(&server.api().start("app"), b"begun before ");
     assert!(server.stop().success(), "SIGTERM is a clean end");
     server.start_again();
     let pulled = Strata::new(&place).pull(&reference);
     assert_eq!(pulled.digest, image.digest.to_string());
     // An upload that was under way goes on.
     let digest = Digest::of(b"begun before and ended after").to_string();
-    server.api().finish(&upload, &digest, b"and ended after").expect(201);
+    server
+        .api()
+        .finish(&upload, &digest, b"and ended after")
+        .expect(201);
 }
 
 #[test]
@@ -58,11 +70,16 @@ fn kill_9_in_the_middle_of_uploads_loses_nothing_acknowledged() {
     let upload = api.append(&api.start("app"), &[b'x'; 100_000]);
     for round in 0..5u8 {
         // A body that is under way when the power goes.
-        let content = [("Content-Length", "10000000"), ("Content-Type", "application/octet-stream")];
+        let content = [
+            ("Content-Length", "10000000"),
+            ("Content-Type", "application/octet-stream"),
+        ];
         let head = api.0.head("PATCH", &api.start("app"), &content) + "\r\n";
         let mut stream = api.0.connect();
         stream.write_all(head.as_bytes()).expect("write");
-        stream.write_all(&vec![round; 1_000_000 * usize::from(round)]).expect("write");
+        stream
+            .write_all(&vec![round; 1_000_000 * usize::from(round)])
+            .expect("write");
         acknowledged.push(api.push_blob("app", &vec![round; 50_000]));
         std::thread::sleep(Duration::from_millis(20 * u64::from(round)));
         server.kill();
@@ -78,9 +95,16 @@ fn kill_9_in_the_middle_of_uploads_loses_nothing_acknowledged() {
     assert_eq!(status.header("range"), Some("0-99999"));
     let whole = [vec![b'x'; 100_000], b"end".to_vec()].concat();
     let next = strata_tests::api::location(&status);
-    api.finish(&next, &Digest::of(&whole).to_string(), b"end").expect(201);
+    api.finish(&next, &Digest::of(&whole).to_string(), b"end")
+        .expect(201);
     api.push(&image, "app", "v1");
-    assert_eq!(Strata::new(&place).pull(&server.reference("app", "v1")).layers.len(), 2);
+    assert_eq!(
+        Strata::new(&place)
+            .pull(&server.reference("app", "v1"))
+            .layers
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -88,16 +112,21 @@ fn a_client_that_pushes_while_the_server_is_killed_can_push_again() {
     let place = Place::new();
     let mut server = Stratad::start(&place.join("data"));
     let strata = Strata::new(&place);
-    let random: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let random: Vec<u8> = (0..3_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
     let image = Image::new(&[Layer::new(
         &strata_tests::entry::tar(&[Entry::file("big", random)]),
         strata_tests::entry::Compression::Plain,
     )]);
-    image.write_layout(&place.dir("layout"), "v1").expect("write");
+    image
+        .write_layout(&place.dir("layout"), "v1")
+        .expect("write");
     let source = format!("oci:{}:v1", place.join("layout").display());
     let target = server.reference("app", "v1");
     for wait in [1, 5, 20] {
-        let push = strata_tests::command::Running::start(&mut strata.command(&["push", &source, &target]));
+        let push =
+            strata_tests::command::Running::start(&mut strata.command(&["push", &source, &target]));
         std::thread::sleep(Duration::from_millis(wait));
         server.kill();
         server.start_again();
@@ -138,9 +167,15 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     let closed = place.dir("closed");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
     let mut command = user.command(&program);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(&closed);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&closed);
     let ran = run(&mut command);
-    assert!(!ran.status.success() && !ran.stderr.contains("panicked"), "{}", ran.story());
+    assert!(
+        !ran.status.success() && !ran.stderr.contains("panicked"),
+        "{}",
+        ran.story()
+    );
     ran.says("closed");
 }
 
@@ -156,8 +191,12 @@ fn a_database_of_a_newer_server_is_refused() {
     let place = Place::new();
     let mut server = Stratad::start(&place.join("data"));
     assert!(server.stop().success());
-    let files = fs::read_dir(place.join("data")).expect("list").flatten().map(|e| e.path());
-    let mut databases = files.filter(|path| path.extension().is_some_and(|e| e == "db" || e == "sqlite"));
+    let files = fs::read_dir(place.join("data"))
+        .expect("list")
+        .flatten()
+        .map(|e| e.path());
+    let mut databases =
+        files.filter(|path| path.extension().is_some_and(|e| e == "db" || e == "sqlite"));
     let database = databases.next().expect("a database in the data directory");
     let connection = rusqlite::Connection::open(database).expect("open");
     let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) \
@@ -173,17 +212,29 @@ fn a_damaged_database_is_refused_and_not_replaced() {
     let mut server = Stratad::start(&place.join("data"));
     server.api().push(&image(), "app", "v1");
     assert!(server.stop().success());
-    let files = fs::read_dir(place.join("data")).expect("list").flatten().map(|e| e.path());
-    let mut databases = files.filter(|path| path.extension().is_some_and(|e| e == "db" || e == "sqlite"));
+    let files = fs::read_dir(place.join("data"))
+        .expect("list")
+        .flatten()
+        .map(|e| e.path());
+    let mut databases =
+        files.filter(|path| path.extension().is_some_and(|e| e == "db" || e == "sqlite"));
     let database = databases.next().expect("a database in the data directory");
     // The journal could mend it.
     for suffix in ["-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", database.display()));
     }
-    fs::write(&database, "this is not a database, it is a note of more than a hundred bytes: ".repeat(3)).expect("write");
+    fs::write(
+        &database,
+        "this is not a database, it is a note of more than a hundred bytes: ".repeat(3),
+    )
+    .expect("write");
     let ran = does_not_start(&place, any_port());
     ran.says(&database.file_name().expect("named").to_string_lossy());
-    assert!(fs::read(&database).expect("read").starts_with(b"this is not"));
+    assert!(
+        fs::read(&database)
+            .expect("read")
+            .starts_with(b"this is not")
+    );
 }
 
 #[test]
@@ -193,7 +244,11 @@ fn usage_errors_are_told_apart() {
     let ran = run(command.args(["serve", "--listen", "not-an-address"]));
     assert_eq!(ran.code(), 2, "{}", ran.story());
     let ran = run(std::process::Command::new(&program).arg("--version")).ok();
-    assert!(ran.out().contains(env!("CARGO_PKG_VERSION")), "{}", ran.story());
+    assert!(
+        ran.out().contains(env!("CARGO_PKG_VERSION")),
+        "{}",
+        ran.story()
+    );
     let ran = run(std::process::Command::new(binary("strata")).arg("no-such-command"));
     assert_eq!(ran.code(), 2, "{}", ran.story());
 }

@@ -52,12 +52,20 @@ fn setup(id: u32) -> Setup {
     );
     let reference = server.api().push(&image, "app", "v1");
     let strata = Strata::of_user(&place, &user);
-    Setup { place, server, strata, user, image, reference }
+    Setup {
+        place,
+        server,
+        strata,
+        user,
+        image,
+        reference,
+    }
 }
 
 impl Setup {
     fn sh(&self, script: &str) -> Ran {
-        self.strata.run(&["run", "--rm", &self.reference, "sh", "-c", script])
+        self.strata
+            .run(&["run", "--rm", &self.reference, "sh", "-c", script])
     }
 }
 
@@ -67,9 +75,13 @@ fn an_ordinary_user_pulls_runs_and_removes() {
     let pulled = s.strata.pull(&s.reference);
     assert_eq!(pulled.fetched(), 3);
     assert_eq!(s.strata.pull(&s.reference).fetched(), 0);
-    let out = s.sh("id -u; cat one; ls /data /data/sub; ls -d /gone 2>/dev/null; pwd").ok().out();
+    let out = s
+        .sh("id -u; cat one; ls /data /data/sub; ls -d /gone 2>/dev/null; pwd")
+        .ok()
+        .out();
     assert_eq!(out, "0\none\n/data:\none\nsub\n\n/data/sub:\nnew\n/data");
-    let change = "echo changed > one; rm -r sub; mkdir sub; echo mine > sub/mine; cat one sub/*; ls sub";
+    let change =
+        "echo changed > one; rm -r sub; mkdir sub; echo mine > sub/mine; cat one sub/*; ls sub";
     assert_eq!(s.sh(change).ok().out(), "changed\nmine\nmine");
     assert_eq!(s.sh("cat one sub/new").ok().out(), "one\nnew");
     assert_eq!(s.sh("exit 42").code(), 42);
@@ -88,7 +100,12 @@ fn layers_carry_the_marks_of_an_unprivileged_overlay() {
     let top = s.strata.layer(&s.image.layers[2].diff_id).join("fs");
     let tree = strata_tests::tree::Tree::read(&top);
     let sub = tree.get("data/sub").expect("there");
-    assert_eq!(sub.xattrs.get(b"user.overlay.opaque".as_slice()).map(Vec::as_slice), Some(b"y".as_slice()));
+    assert_eq!(
+        sub.xattrs
+            .get(b"user.overlay.opaque".as_slice())
+            .map(Vec::as_slice),
+        Some(b"y".as_slice())
+    );
     for node in tree.0.values() {
         assert_eq!(node.owner.0, s.user.id(), "all is the user's own");
     }
@@ -108,7 +125,11 @@ fn a_user_mounts_inside_unshare() {
     assert_eq!(ran.out(), "one\nx\nnew", "{}", ran.story());
     let outside = s.strata.run(&["mount", &s.reference]);
     if !outside.status.success() {
-        assert!(outside.stderr.contains("unshare"), "says what to do: {}", outside.story());
+        assert!(
+            outside.stderr.contains("unshare"),
+            "says what to do: {}",
+            outside.story()
+        );
     }
 }
 
@@ -116,11 +137,21 @@ fn a_user_mounts_inside_unshare() {
 fn a_container_is_kept_started_over_and_removed() {
     let s = setup(61_013);
     s.strata.pull(&s.reference);
-    let args = ["run", "--name", "kept", &s.reference, "sh", "-c", "echo x > /data/kept; mkdir -m 0 /locked"];
+    let args = [
+        "run",
+        "--name",
+        "kept",
+        &s.reference,
+        "sh",
+        "-c",
+        "echo x > /data/kept; mkdir -m 0 /locked",
+    ];
     s.strata.run(&args).ok();
     assert!(s.strata.run(&["ps", "-a"]).ok().out().contains("kept"));
     s.strata.run(&["rm", "kept"]).ok();
-    let left = fs::read_dir(s.strata.root().join("containers")).expect("list").count();
+    let left = fs::read_dir(s.strata.root().join("containers"))
+        .expect("list")
+        .count();
     assert_eq!(left, 0);
 }
 
@@ -134,9 +165,22 @@ fn a_user_pushes_what_was_pulled() {
     drop(s.server);
     s.strata.run(&["push", &away]).ok();
     let fresh = Strata::new(&s.place);
-    let ids: Vec<String> = fresh.pull(&away).layers.iter().map(|l| l.diff_id.clone()).collect();
-    let expected: Vec<String> = s.image.layers.iter().map(|l| l.diff_id.to_string()).collect();
-    assert_eq!(ids, expected, "owners that could not be set are still in the tar");
+    let ids: Vec<String> = fresh
+        .pull(&away)
+        .layers
+        .iter()
+        .map(|l| l.diff_id.clone())
+        .collect();
+    let expected: Vec<String> = s
+        .image
+        .layers
+        .iter()
+        .map(|l| l.diff_id.to_string())
+        .collect();
+    assert_eq!(
+        ids, expected,
+        "owners that could not be set are still in the tar"
+    );
 }
 
 #[test]
@@ -145,5 +189,9 @@ fn a_store_is_not_shared_between_root_and_a_user() {
     s.strata.pull(&s.reference);
     let root = Strata::at(s.strata.program().to_owned(), s.strata.root().to_owned());
     let ran = root.run(&["images"]);
-    assert!(!ran.status.success() && !ran.stderr.trim().is_empty(), "{}", ran.story());
+    assert!(
+        !ran.status.success() && !ran.stderr.trim().is_empty(),
+        "{}",
+        ran.story()
+    );
 }

@@ -84,6 +84,7 @@ fn mount_image(store: &Store, image: &Image, name: &str, read_only: bool) -> Res
         kind,
         image,
         image_name: name,
+        ephemeral: false,
         command: Vec::new(),
     })?;
     match mount(store, &container, &lowers, !read_only) {

@@ -22,8 +22,16 @@ pub(crate) struct Args {
     #[arg(long)]
     no_trunc: bool,
     /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: printer::Format,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
 }
 
 /// One container as JSON. Times are RFC 3339.
@@ -53,31 +61,80 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if args.format == printer::Format::Json {
+    if args.format == Format::Json {
         let listed: Vec<Listed> = containers.iter().map(listed).collect();
-        printer::json(&listed)?;
+        printer::line(serde_json::to_string_pretty(&listed)?);
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = printer::Table::new(&[
+    let header = [
         "CONTAINER ID",
         "IMAGE",
         "COMMAND",
         "CREATED",
         "STATUS",
         "NAMES",
-    ]);
+    ];
+    let mut rows = vec![header.map(str::to_owned)];
     for container in &containers {
-        table.row([
+        rows.push([
             id(container, args.no_trunc).to_owned(),
             container.image.clone(),
             command(&container.command, args.no_trunc),
-            printer::ago(container.created),
+            format!("{} ago", elapsed(container.created)),
             status(container),
             container.name.clone(),
         ]);
     }
-    table.print();
+    for row in table(&rows) {
+        printer::line(row);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lines with their columns below each other.
+fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        let widths = rows.iter().map(|row| row[column].chars().count());
+        widths.max().unwrap_or(0)
+    });
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths);
+            let line: String = cells
+                .map(|(cell, width)| format!("{cell:width$}   "))
+                .collect();
+            line.trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// How long ago a moment was, in the largest unit that fits: docker's words.
+fn elapsed(since: i64) -> String {
+    let seconds = time::OffsetDateTime::now_utc().unix_timestamp() - since;
+    in_words(seconds.max(0))
+}
+
+fn in_words(seconds: i64) -> String {
+    let units = [("day", 86400), ("hour", 3600), ("minute", 60)];
+    let (count, unit) = units
+        .into_iter()
+        .map(|(unit, length)| (seconds / length, unit))
+        .find(|(count, unit)| *count > if *unit == "day" { 1 } else { 0 })
+        .unwrap_or((seconds, "second"));
+    match (count, unit) {
+        (0, _) => "less than a second".to_owned(),
+        (1, unit) => format!("1 {unit}"),
+        (count, unit) => format!("{count} {unit}s"),
+    }
+}
+
+fn rfc3339(seconds: i64) -> String {
+    let moment = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let text = moment.and_then(|m| {
+        m.format(&time::format_description::well_known::Rfc3339)
+            .ok()
+    });
+    text.unwrap_or_default()
 }
 
 fn id(container: &Container, whole: bool) -> &str {
@@ -99,25 +156,20 @@ fn listed(container: &Container) -> Listed<'_> {
         status: status(container),
         pid: container.pid,
         exit_code: container.exit_code,
-        created: printer::rfc3339(container.created),
-        started: container.started.map(printer::rfc3339),
-        finished: container.finished.map(printer::rfc3339),
+        created: rfc3339(container.created),
+        started: container.started.map(rfc3339),
+        finished: container.finished.map(rfc3339),
     }
 }
 
 fn status(container: &Container) -> String {
+    let since = |moment: Option<i64>| elapsed(moment.unwrap_or(container.created));
     match container.state {
         State::Created => "Created".to_owned(),
-        State::Running => {
-            let since = printer::ago(container.started.unwrap_or(container.created));
-            format!("Up {}", since.trim_end_matches(" ago"))
-        }
+        State::Running => format!("Up {}", since(container.started)),
         State::Exited => {
-            let when = printer::ago(container.finished.unwrap_or(container.created));
-            format!(
-                "Exited ({}) {when}",
-                container.exit_code.unwrap_or_default()
-            )
+            let code = container.exit_code.unwrap_or_default();
+            format!("Exited ({code}) {} ago", since(container.finished))
         }
     }
 }
@@ -138,6 +190,32 @@ fn command(words: &[String], whole: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_in_the_largest_unit_that_fits() {
+        let cases = [
+            (0, "less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (7199, "1 hour"),
+            (36 * 3600, "36 hours"),
+            (48 * 3600, "2 days"),
+        ];
+        for (seconds, words) in cases {
+            assert_eq!(in_words(seconds), words);
+        }
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn columns_are_below_each_other() {
+        let rows = [
+            ["A".to_owned(), "B".to_owned()],
+            ["long".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(table(&rows), ["A      B", "long   x"]);
+    }
 
     #[test]
     fn long_commands_are_cut_and_stay_on_one_line() {

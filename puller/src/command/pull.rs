@@ -1,8 +1,10 @@
 //! `strata pull`: fetch an image, only the layers that are missing here.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use strata::store::{Image, Store};
 
 use crate::settings::Settings;
 
@@ -12,4 +14,10 @@ pub(crate) struct Args {}
 
 pub(crate) fn run(_settings: &Settings, _args: Args) -> Result<ExitCode> {
     anyhow::bail!("not built yet")
+}
+
+/// The image that is here.
+pub(crate) fn ensure(_settings: &Settings, store: &Arc<Store>, name: &str) -> Result<Image> {
+    let image = store.image(name)?;
+    image.with_context(|| format!("no such image: {name}, and pulling is not built yet"))
 }

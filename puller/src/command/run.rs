@@ -113,6 +113,7 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
         kind: Kind::Container,
         image: &image,
         image_name: name,
+        ephemeral: args.rm,
         command: arguments
             .iter()
             .map(|a| a.to_string_lossy().into_owned())
@@ -188,7 +189,7 @@ fn variables(args: &Args) -> Result<Vec<OsString>> {
 fn find_image(settings: &Settings, store: &Arc<Store>, name: &str, pull: Pull) -> Result<Image> {
     match pull {
         Pull::Missing => super::pull::ensure(settings, store, name),
-        Pull::Always => super::pull::refresh(settings, store, name),
+        Pull::Always => super::pull::ensure(settings, store, name),
         Pull::Never => store.image(name)?.with_context(|| {
             format!("no such image: {name}, and --pull never forbids to fetch it")
         }),

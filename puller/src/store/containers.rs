@@ -9,10 +9,13 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
+use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use strata_oci::Digest;
 
+mod records;
+
+use super::lock::FileLock;
 use super::{Image, Store, StoreError};
 use crate::run::names;
 
@@ -28,7 +31,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Container => "container",
             Self::Mount => "mount",
@@ -74,6 +78,8 @@ pub struct Container {
     pub manifest_digest: Digest,
     /// What the image was called then.
     pub image: String,
+    /// Whether it goes when its program ends.
+    pub ephemeral: bool,
     /// Program and arguments.
     pub command: Vec<String>,
     /// The first process, as seen by the one who started it.
@@ -108,6 +114,8 @@ pub struct NewContainer<'a> {
     pub image: &'a Image,
     /// What the image was called.
     pub image_name: &'a str,
+    /// Whether it goes when its program ends.
+    pub ephemeral: bool,
     /// Program and arguments.
     pub command: Vec<String>,
 }
@@ -206,18 +214,12 @@ impl Store {
         }
         let id = hex::encode(rand::random::<[u8; 32]>());
         let directory = self.container_dir(&id);
-        let mut builder = fs::DirBuilder::new();
-        builder.mode(0o700).recursive(true);
-        builder
-            .create(&directory)
-            .map_err(ContainerError::io("cannot make", &directory))?;
-        let locked = ContainerLock::attempt(&directory)
-            .map_err(ContainerError::io("cannot lock", &directory))?;
-        let lock = locked.ok_or_else(|| ContainerError::NoSuch(id.clone()))?;
-        match self.container_index(|index| insert(index, &id, new)) {
+        let lock = self.claim_container(&id)?;
+        let lock = lock.ok_or_else(|| ContainerError::NoSuch(id.clone()))?;
+        match self.container_index(|index| records::insert(index, &id, new)) {
             Ok(container) => Ok((container, lock)),
             Err(error) => {
-                let _ = fs::remove_dir_all(&directory);
+                let _ = self.remove_container_dir(&directory);
                 Err(error)
             }
         }
@@ -225,21 +227,25 @@ impl Store {
 
     /// A container by its name, its id or a beginning of the id that fits no other.
     pub fn container(&self, name_or_id: &str) -> Result<Container, ContainerError> {
-        let found = self.container_index(|index| Ok(find(index, name_or_id)?))?;
+        let found = self.container_index(|index| Ok(records::find(index, name_or_id)?))?;
         match found.as_slice() {
             [] => Err(ContainerError::NoSuch(
                 name_or_id.chars().take(200).collect(),
             )),
-            [container] => self.put_right(container.clone()),
+            [container] => {
+                let container = self.put_right(container.clone())?;
+                container.ok_or_else(|| ContainerError::NoSuch(name_or_id.to_owned()))
+            }
             _ => Err(ContainerError::Ambiguous(name_or_id.to_owned())),
         }
     }
 
     /// All containers and mounts, the newest first. What crashes left is put right on the way.
     pub fn containers(&self) -> Result<Vec<Container>, ContainerError> {
-        let containers = self.container_index(|index| Ok(all(index)?))?;
-        self.sweep_orphans(&containers)?;
-        containers.into_iter().map(|c| self.put_right(c)).collect()
+        let containers = self.container_index(|index| Ok(records::all(index)?))?;
+        self.sweep_unrecorded(&containers)?;
+        let right = containers.into_iter().map(|c| self.put_right(c));
+        right.filter_map(Result::transpose).collect()
     }
 
     /// Records that the program runs as `pid`.
@@ -256,21 +262,30 @@ impl Store {
 
     /// Records that the program has ended.
     pub fn container_exited(&self, id: &str, code: u8) -> Result<(), ContainerError> {
-        self.container_index(|index| Ok(exited(index, id, code)?))
+        self.container_index(|index| Ok(records::exited(index, id, code)?))
+    }
+
+    /// Takes the lock of a container whose row is there; its directory is made if it is gone.
+    fn claim_container(&self, id: &str) -> Result<Option<ContainerLock>, ContainerError> {
+        let directory = self.container_dir(id);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&directory)
+            .and_then(|()| ContainerLock::attempt(&directory))
+            .map_err(ContainerError::io("cannot lock", &directory))
     }
 
     /// Takes a container's lock; [`ContainerError::Running`] when somebody has it.
     pub fn lock_container(&self, container: &Container) -> Result<ContainerLock, ContainerError> {
-        let directory = self.container_dir(&container.id);
-        let running = || ContainerError::Running {
-            name: container.name.clone(),
-        };
-        match ContainerLock::attempt(&directory) {
-            Ok(Some(_)) if container.is_alive() => Err(running()),
-            Ok(Some(lock)) => Ok(lock),
-            Ok(None) if directory.exists() => Err(running()),
-            Ok(None) => Err(ContainerError::NoSuch(container.name.clone())),
-            Err(error) => Err(ContainerError::io("cannot lock", &directory)(error)),
+        match self
+            .claim_container(&container.id)?
+            .filter(|_| !container.is_alive())
+        {
+            Some(lock) => Ok(lock),
+            None => Err(ContainerError::Running {
+                name: container.name.clone(),
+            }),
         }
     }
 
@@ -285,34 +300,43 @@ impl Store {
             index.execute("DELETE FROM containers WHERE id = ?1", [&container.id])?;
             Ok(())
         })?;
-        let directory = self.container_dir(&container.id);
-        fs::remove_dir_all(&directory).map_err(ContainerError::io("cannot remove", &directory))?;
+        self.remove_container_dir(&self.container_dir(&container.id))?;
         drop(lock);
         Ok(())
     }
 
     /// A row that says that a program runs, or will, while nobody holds the lock: its runner was killed.
-    fn put_right(&self, container: Container) -> Result<Container, ContainerError> {
+    /// `None`: the container was to go with its program, and has gone now.
+    fn put_right(&self, container: Container) -> Result<Option<Container>, ContainerError> {
         if container.kind != Kind::Container || container.state == State::Exited {
-            return Ok(container);
+            return Ok(Some(container));
         }
-        let directory = self.container_dir(&container.id);
-        let lock = ContainerLock::attempt(&directory)
-            .map_err(ContainerError::io("cannot lock", &directory))?;
-        if lock.is_none() && directory.exists() || container.is_alive() {
-            return Ok(container);
+        let claimed = self.claim_container(&container.id)?;
+        let Some(lock) = claimed.filter(|_| !container.is_alive()) else {
+            return Ok(Some(container));
+        };
+        // Its runner may have recorded the end and let go since the row was read.
+        let now = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
+        let Some(now) = now.into_iter().find(|c| c.id == container.id) else {
+            return Ok(None);
+        };
+        if now.state == State::Exited {
+            return Ok(Some(now));
+        }
+        if now.ephemeral {
+            self.remove_container(&now, lock)?;
+            return Ok(None);
         }
         // 137: killed, which is what happens to a program whose runner dies.
-        self.container_index(|index| {
-            exited(index, &container.id, 137)?;
-            let id = container.id.clone();
-            Ok(find(index, &id)?)
-        })
-        .map(|found| found.into_iter().next().unwrap_or(container))
+        let found = self.container_index(|index| {
+            records::exited(index, &now.id, 137)?;
+            Ok(records::find(index, &now.id)?)
+        })?;
+        Ok(found.into_iter().next())
     }
 
     /// Directories without a row: made or removed halfway when the power went.
-    fn sweep_orphans(&self, known: &[Container]) -> Result<(), ContainerError> {
+    fn sweep_unrecorded(&self, known: &[Container]) -> Result<(), ContainerError> {
         let Ok(entries) = fs::read_dir(self.root().join("containers")) else {
             return Ok(());
         };
@@ -326,20 +350,30 @@ impl Store {
                 continue;
             };
             let name = name.to_string_lossy();
-            let still_unknown = self.container_index(|index| Ok(find(index, &name)?.is_empty()))?;
+            let still_unknown =
+                self.container_index(|index| Ok(records::find(index, &name)?.is_empty()))?;
             if still_unknown {
-                let _ = fs::remove_dir_all(entry.path());
+                self.remove_container_dir(&entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Out of sight first, and then entry by entry: what a container wrote may be as deep as it likes.
+    fn remove_container_dir(&self, directory: &Path) -> Result<(), ContainerError> {
+        let path = self.lock_path("trash");
+        // Held so that nobody who opens the store waits to remove the same.
+        let _lock = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
+        self.trash
+            .remove(directory)
+            .map_err(ContainerError::io("cannot remove", directory))
     }
 
     fn container_index<T>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, ContainerError>,
     ) -> Result<T, ContainerError> {
-        let index = self.index()?;
-        work(&index)
+        work(&self.db())
     }
 }
 
@@ -376,112 +410,5 @@ fn now() -> i64 {
     elapsed.map_or(0, |e| e.as_secs() as i64)
 }
 
-fn insert(index: &Connection, id: &str, new: &NewContainer) -> Result<Container, ContainerError> {
-    let command = serde_json::to_string(&new.command).unwrap_or_default();
-    let digest = new.image.digest.to_string();
-    for attempt in 0..100 {
-        let name = match new.name {
-            Some(name) => name.to_owned(),
-            None => names::pick(rand::random(), attempt),
-        };
-        let mut insert = index.prepare_cached(
-            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, command, created)
-             VALUES (:id, :name, :kind, 'created', :digest, :image, :command, :created)
-             ON CONFLICT (name) DO NOTHING",
-        )?;
-        let inserted = insert.execute(named_params! {
-            ":id": id,
-            ":name": name,
-            ":kind": new.kind.name(),
-            ":digest": digest,
-            ":image": new.image_name,
-            ":command": command,
-            ":created": now(),
-        })?;
-        let found = find(index, if inserted == 1 { id } else { &name })?;
-        match found.into_iter().next() {
-            Some(container) if inserted == 1 => return Ok(container),
-            Some(holder) if new.name.is_some() => {
-                return Err(ContainerError::Conflict {
-                    name,
-                    id: holder.id,
-                });
-            }
-            _ => {}
-        }
-    }
-    Err(ContainerError::Name(
-        "(none of a hundred made-up names is free)".to_owned(),
-    ))
-}
-
-fn exited(index: &Connection, id: &str, code: u8) -> rusqlite::Result<()> {
-    let mut update = index.prepare_cached(
-        "UPDATE containers SET state = 'exited', pid = NULL, pid_started = NULL, exit_code = ?2, finished = ?3 WHERE id = ?1",
-    )?;
-    update.execute((id, code, now()))?;
-    Ok(())
-}
-
-const COLUMNS: &str = "id, name, kind, state, manifest_digest, image, command, pid, pid_started, exit_code, created, started, finished";
-
-/// By name or id; else all whose id begins with the text.
-fn find(index: &Connection, name_or_id: &str) -> rusqlite::Result<Vec<Container>> {
-    let exact = format!("SELECT {COLUMNS} FROM containers WHERE name = ?1 OR id = ?1");
-    let mut exact = index.prepare_cached(&exact)?;
-    if let Some(container) = exact.query_row([name_or_id], read).optional()? {
-        return Ok(vec![container]);
-    }
-    if name_or_id.is_empty() || !name_or_id.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Ok(Vec::new());
-    }
-    let prefix =
-        format!("SELECT {COLUMNS} FROM containers WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2");
-    let mut prefix = index.prepare_cached(&prefix)?;
-    prefix
-        .query_map([name_or_id.to_ascii_lowercase()], read)?
-        .collect()
-}
-
-fn all(index: &Connection) -> rusqlite::Result<Vec<Container>> {
-    let all = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
-    index.prepare_cached(&all)?.query_map([], read)?.collect()
-}
-
-fn read(row: &Row) -> rusqlite::Result<Container> {
-    let damaged = |column: usize, text: String| {
-        let kind = rusqlite::types::Type::Text;
-        rusqlite::Error::FromSqlConversionFailure(column, kind, text.into())
-    };
-    let kind: String = row.get(2)?;
-    let state: String = row.get(3)?;
-    let digest: String = row.get(4)?;
-    let command: String = row.get(6)?;
-    Ok(Container {
-        id: row.get(0)?,
-        name: row.get(1)?,
-        kind: match kind.as_str() {
-            "container" => Kind::Container,
-            "mount" => Kind::Mount,
-            "read-only mount" => Kind::ReadOnlyMount,
-            _ => return Err(damaged(2, kind)),
-        },
-        state: match state.as_str() {
-            "created" => State::Created,
-            "running" => State::Running,
-            "exited" => State::Exited,
-            _ => return Err(damaged(3, state)),
-        },
-        manifest_digest: digest.parse().map_err(|_| damaged(4, digest))?,
-        image: row.get(5)?,
-        command: serde_json::from_str(&command).map_err(|_| damaged(6, command))?,
-        pid: row.get(7)?,
-        pid_started: row
-            .get::<_, Option<i64>>(8)?
-            .and_then(|t| u64::try_from(t).ok()),
-        exit_code: row.get(9)?,
-        created: row.get(10)?,
-        started: row.get(11)?,
-        finished: row.get(12)?,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,7 @@ use strata_oci::digest::Digest;
 use crate::layer::{Limits, Ownership, UnpackOptions, XattrNamespace};
 use crate::userns::Privilege;
 
+pub mod containers;
 mod database;
 mod error;
 mod find;

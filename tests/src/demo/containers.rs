@@ -29,7 +29,11 @@ impl Shell {
             .context("cannot start strata")?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("no standard output")?;
-        let mut shell = Self { child, stdin, stdout: BufReader::new(stdout) };
+        let mut shell = Self {
+            child,
+            stdin,
+            stdout: BufReader::new(stdout),
+        };
         shell.ask("true").context("the container did not start")?;
         Ok(shell)
     }

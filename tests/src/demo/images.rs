@@ -32,10 +32,16 @@ fn own(shared: &[Layer], programs: &[&str], name: &str) -> Result<Image> {
     collector.programs(&["sh"])?;
     collector.programs(&COREUTILS)?;
     collector.take()?;
-    let present: Vec<&str> = programs.iter().copied().filter(|p| find(p).is_some()).collect();
+    let present: Vec<&str> = programs
+        .iter()
+        .copied()
+        .filter(|p| find(p).is_some())
+        .collect();
     collector.programs(&present)?;
     let tools = collector.take()?;
-    let script = format!("#!/bin/sh\necho \"{name}: $(cat /srv/data | wc -c) bytes of data, $(cat /etc/motd)\"\n");
+    let script = format!(
+        "#!/bin/sh\necho \"{name}: $(cat /srv/data | wc -c) bytes of data, $(cat /etc/motd)\"\n"
+    );
     let data = format!("the data of {name}\n").repeat(20_000);
     let app = [
         Entry::dir("srv/"),
@@ -49,6 +55,9 @@ fn own(shared: &[Layer], programs: &[&str], name: &str) -> Result<Image> {
         "Cmd": ["/srv/start"],
     });
     let image = Image::with_config(&layers, config);
-    image.layers.get(SHARED).context("an image without layers of its own")?;
+    image
+        .layers
+        .get(SHARED)
+        .context("an image without layers of its own")?;
     Ok(image)
 }

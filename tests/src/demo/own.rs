@@ -34,7 +34,10 @@ pub(super) fn run() -> Result<()> {
     for (name, image) in &images {
         let own = image.layers.len() - SHARED;
         let size = bytes(image.layer_bytes());
-        show::fact(name, &format!("{SHARED} shared + {own} own layers, {size} compressed"));
+        show::fact(
+            name,
+            &format!("{SHARED} shared + {own} own layers, {size} compressed"),
+        );
     }
 
     show::step(4, "Push both");
@@ -47,8 +50,14 @@ pub(super) fn run() -> Result<()> {
     let before = session.layers_digest()?;
     let (written, started) = containers(&session, &references)?;
     let after = session.layers_digest()?;
-    ensure!(before == after, "the layers below have changed: {before}, then {after}");
-    show::holds(&format!("the layers below are untouched (one digest over all: {}…)", &after[7..19]));
+    ensure!(
+        before == after,
+        "the layers below have changed: {before}, then {after}"
+    );
+    show::holds(&format!(
+        "the layers below are untouched (one digest over all: {}…)",
+        &after[7..19]
+    ));
 
     show::step(7, "In figures");
     figures(&session, &images, &pulls, written, started)?;
@@ -63,21 +72,40 @@ fn push(session: &Session, registry: &Stratad, images: &[(&str, Image)]) -> Resu
         let layout = session.place.join(name);
         image.write_layout(&layout, "latest")?;
         let reference = registry.reference(&format!("demo/{name}"), "latest");
-        let ran = session.strata(&["push", "-q", &format!("oci:{}:latest", path_text(&layout)?), &reference])?;
+        let ran = session.strata(&[
+            "push",
+            "-q",
+            &format!("oci:{}:latest", path_text(&layout)?),
+            &reference,
+        ])?;
         let (_, stored) = registry.stored();
-        show::fact(&reference, &format!("{} more in the registry, {}", bytes(stored - before), time(ran.took)));
+        show::fact(
+            &reference,
+            &format!(
+                "{} more in the registry, {}",
+                bytes(stored - before),
+                time(ran.took)
+            ),
+        );
         before = stored;
         references.push(reference);
     }
     let distinct = images[0].1.layers.len() + images[1].1.layers.len() - SHARED;
     let (blobs, _) = registry.stored();
     // Configurations are blobs too; manifests may be.
-    ensure!(blobs >= distinct + 2 && blobs <= distinct + 4, "the registry has {blobs} blobs");
+    ensure!(
+        blobs >= distinct + 2 && blobs <= distinct + 4,
+        "the registry has {blobs} blobs"
+    );
     show::holds("the registry keeps each shared layer once");
     Ok(references)
 }
 
-fn pull(session: &Session, images: &[(&'static str, Image)], references: &[String]) -> Result<Vec<Step>> {
+fn pull(
+    session: &Session,
+    images: &[(&'static str, Image)],
+    references: &[String],
+) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = Vec::new();
     for ((name, image), reference) in images.iter().zip(references) {
         let (pulled, took) = session.pull(reference)?;
@@ -89,15 +117,36 @@ fn pull(session: &Session, images: &[(&'static str, Image)], references: &[Strin
         );
         show::fact(name, &told);
         let expected = if steps.is_empty() { 0 } else { SHARED };
-        ensure!(reused == expected, "{reused} layers were reused, not {expected}");
-        let own: u64 = image.layers[expected..].iter().map(|l| l.blob.len() as u64).sum();
-        ensure!(pulled.bytes_fetched == own, "{} bytes were fetched, not {own}", pulled.bytes_fetched);
-        steps.push(Step { name, reference: reference.clone(), pulled, took });
+        ensure!(
+            reused == expected,
+            "{reused} layers were reused, not {expected}"
+        );
+        let own: u64 = image.layers[expected..]
+            .iter()
+            .map(|l| l.blob.len() as u64)
+            .sum();
+        ensure!(
+            pulled.bytes_fetched == own,
+            "{} bytes were fetched, not {own}",
+            pulled.bytes_fetched
+        );
+        steps.push(Step {
+            name,
+            reference: reference.clone(),
+            pulled,
+            took,
+        });
     }
     let (again, took) = session.pull(&references[0])?;
-    ensure!(again.fetched() == 0 && again.bytes_fetched == 0, "a pull of what is there fetched something");
+    ensure!(
+        again.fetched() == 0 && again.bytes_fetched == 0,
+        "a pull of what is there fetched something"
+    );
     show::holds("only layers that were missing travelled");
-    show::holds(&format!("pulling the first again fetched nothing and took {}", time(took)));
+    show::holds(&format!(
+        "pulling the first again fetched nothing and took {}",
+        time(took)
+    ));
     Ok(steps)
 }
 
@@ -110,7 +159,10 @@ fn containers(session: &Session, references: &[String]) -> Result<(u64, Duration
     session.check_interrupt()?;
     one.ask("echo 'written in one' > /etc/motd; rm /etc/group; echo new > /srv/note")?;
     let seen = one.ask("cat /etc/motd; ls /etc/group 2>/dev/null; cat /srv/note")?;
-    ensure!(seen == "written in one\nnew", "the first container sees {seen:?}");
+    ensure!(
+        seen == "written in one\nnew",
+        "the first container sees {seen:?}"
+    );
     show::holds("the first overwrites, deletes and adds a file, and sees that");
     let seen = two.ask("cat /etc/motd; ls /etc/group; ls /srv")?;
     ensure!(
@@ -120,11 +172,17 @@ fn containers(session: &Session, references: &[String]) -> Result<(u64, Duration
     show::holds("the second, on the same base layers, sees none of it");
     two.ask("rm -r /srv; mkdir /srv; echo two > /srv/two")?;
     let seen = one.ask("ls /srv")?;
-    ensure!(seen == "data\nnote\nstart", "the first container sees {seen:?}");
+    ensure!(
+        seen == "data\nnote\nstart",
+        "the first container sees {seen:?}"
+    );
     show::holds("nor the first what the second replaces");
     let mut new = Shell::start(session, &references[0])?;
     let seen = new.ask("cat /etc/motd; ls /etc/group; ls /srv")?;
-    ensure!(seen == "from the shared layer\n/etc/group\ndata\nstart", "a new container sees {seen:?}");
+    ensure!(
+        seen == "from the shared layer\n/etc/group\ndata\nstart",
+        "a new container sees {seen:?}"
+    );
     show::holds("a new container starts from the image as it was pulled");
     let written = session.disk("containers")?;
     for shell in [one, two, new] {
@@ -141,7 +199,15 @@ fn figures(
     started: Duration,
 ) -> Result<()> {
     let words = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-    let mut rows = vec![words(&["image", "layers", "fetched", "reused", "bytes fetched", "bytes reused", "pull"])];
+    let mut rows = vec![words(&[
+        "image",
+        "layers",
+        "fetched",
+        "reused",
+        "bytes fetched",
+        "bytes reused",
+        "pull",
+    ])];
     for step in steps {
         rows.push(vec![
             step.name.to_owned(),
@@ -160,9 +226,19 @@ fn figures(
         alone += content_size(session, &step.reference)?;
     }
     let disk = session.disk("layers")?;
-    ensure!(images.len() == 2 && disk < alone, "layers take {disk} bytes, the images apart {alone}");
+    ensure!(
+        images.len() == 2 && disk < alone,
+        "layers take {disk} bytes, the images apart {alone}"
+    );
     show::fact("the two images, each for itself", &bytes(alone));
-    show::fact("their layers in the store", &format!("{} ({:.0} % less)", bytes(disk), 100.0 - disk as f64 * 100.0 / alone as f64));
+    show::fact(
+        "their layers in the store",
+        &format!(
+            "{} ({:.0} % less)",
+            bytes(disk),
+            100.0 - disk as f64 * 100.0 / alone as f64
+        ),
+    );
     show::fact("written by three containers", &bytes(written));
     show::fact("a container starts in", &time(started));
     Ok(())

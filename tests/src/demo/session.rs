@@ -46,7 +46,13 @@ impl Session {
         let place = Place::try_new().context("cannot make a temporary directory")?;
         let strata = Strata::at(programs["strata"].clone(), place.join("store"));
         let _cleaner = Cleaner(strata.clone());
-        let session = Self { strata, programs, interrupted, _cleaner, place };
+        let session = Self {
+            strata,
+            programs,
+            interrupted,
+            _cleaner,
+            place,
+        };
         session.check_interrupt()?;
         Ok(session)
     }
@@ -59,14 +65,20 @@ impl Session {
     /// Runs strata to its end and expects success.
     pub(super) fn strata(&self, args: &[&str]) -> Result<Ran> {
         let ran = self.finish(&mut self.strata.command(args))?;
-        ensure!(ran.status.success(), "strata {} failed: {}", args.join(" "), ran.stderr.trim());
+        ensure!(
+            ran.status.success(),
+            "strata {} failed: {}",
+            args.join(" "),
+            ran.stderr.trim()
+        );
         Ok(ran)
     }
 
     /// Pulls and reads the report.
     pub(super) fn pull(&self, reference: &str) -> Result<(Pulled, Duration)> {
         let ran = self.strata(&["pull", "--format", "json", reference])?;
-        let pulled = Pulled::parse(&ran.stdout).context("strata pull --format json printed something else")?;
+        let pulled = Pulled::parse(&ran.stdout)
+            .context("strata pull --format json printed something else")?;
         Ok((pulled, ran.took))
     }
 
@@ -104,13 +116,20 @@ impl Session {
     pub(super) fn in_namespace(&self, words: &[&str]) -> Result<Ran> {
         let mut command = if crate::user::is_root() {
             let mut command = Command::new(words[0]);
-            command.args(&words[1..]).env("STRATA_ROOT", self.strata.root());
+            command
+                .args(&words[1..])
+                .env("STRATA_ROOT", self.strata.root());
             command
         } else {
             self.strata.command(&[&["unshare"], words].concat())
         };
         let ran = self.finish(&mut command)?;
-        ensure!(ran.status.success(), "{} failed: {}", words.join(" "), ran.stderr.trim());
+        ensure!(
+            ran.status.success(),
+            "{} failed: {}",
+            words.join(" "),
+            ran.stderr.trim()
+        );
         Ok(ran)
     }
 
@@ -134,7 +153,8 @@ impl Session {
 
 /// A path as text; temporary directories here have no other names.
 pub(super) fn path_text(path: &Path) -> Result<&str> {
-    path.to_str().with_context(|| format!("{} is not text", path.display()))
+    path.to_str()
+        .with_context(|| format!("{} is not text", path.display()))
 }
 
 /// Removes a rootless store from inside its user namespace, where files that belong to other mapped ids

@@ -67,7 +67,13 @@ mod tests {
 
     #[test]
     fn units_are_human() {
-        let cases = [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_960, "100 kB"), (3_450_000, "3.5 MB")];
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (99_960, "100 kB"),
+            (3_450_000, "3.5 MB"),
+        ];
         for (count, text) in cases {
             assert_eq!(bytes(count), text);
         }

@@ -35,11 +35,23 @@ pub(super) fn run(references: &[String]) -> Result<()> {
         let (fetched, reused) = (pulled.fetched(), pulled.reused());
         show::fact(
             reference,
-            &format!("{fetched} layers fetched ({}), {reused} reused, {}", bytes(pulled.bytes_fetched), time(took)),
+            &format!(
+                "{fetched} layers fetched ({}), {reused} reused, {}",
+                bytes(pulled.bytes_fetched),
+                time(took)
+            ),
         );
-        let known = |id: &str| pulls.iter().any(|(_, p, _)| p.layers.iter().any(|l| l.diff_id == id));
+        let known = |id: &str| {
+            pulls
+                .iter()
+                .any(|(_, p, _)| p.layers.iter().any(|l| l.diff_id == id))
+        };
         for layer in &pulled.layers {
-            ensure!(!(layer.fetched && known(&layer.diff_id)), "{} was fetched a second time", layer.diff_id);
+            ensure!(
+                !(layer.fetched && known(&layer.diff_id)),
+                "{} was fetched a second time",
+                layer.diff_id
+            );
         }
         pulls.push((reference, pulled, took));
     }
@@ -49,9 +61,15 @@ pub(super) fn run(references: &[String]) -> Result<()> {
     let before = session.layers_digest()?;
     let program = session.strata.program().to_string_lossy().into_owned();
     let ran = session.in_namespace(&["sh", "-c", TWO_VIEWS, &program, &references[0]])?;
-    show::holds(&format!("/{} was deleted and a file written in one", ran.out().trim_start_matches("./")));
+    show::holds(&format!(
+        "/{} was deleted and a file written in one",
+        ran.out().trim_start_matches("./")
+    ));
     show::holds("the others see neither");
-    ensure!(session.layers_digest()? == before, "the layers below have changed");
+    ensure!(
+        session.layers_digest()? == before,
+        "the layers below have changed"
+    );
     show::holds("the layers below are untouched");
 
     show::step(4, "In figures");
@@ -60,7 +78,15 @@ pub(super) fn run(references: &[String]) -> Result<()> {
 }
 
 fn figures(session: &Session, pulls: &[(&str, Pulled, Duration)]) -> Result<()> {
-    let head = ["image", "layers", "fetched", "reused", "bytes fetched", "bytes reused", "pull"];
+    let head = [
+        "image",
+        "layers",
+        "fetched",
+        "reused",
+        "bytes fetched",
+        "bytes reused",
+        "pull",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut alone = 0;
     for (reference, pulled, took) in pulls {

@@ -115,7 +115,8 @@ impl Disk {
             cut: false,
         };
         let root = Kind::Directory(Directory::default());
-        disk.nodes.insert(ROOT, node(root, 0o755, (0, 0), OsStr::new("/")));
+        disk.nodes
+            .insert(ROOT, node(root, 0o755, (0, 0), OsStr::new("/")));
         disk
     }
 
@@ -209,7 +210,9 @@ impl Disk {
     }
 
     pub(super) fn write(&mut self, inode: u64, offset: u64, data: &[u8]) -> Result<()> {
-        self.alter(inode, data.len() as u64, |content| content.write(offset, data))
+        self.alter(inode, data.len() as u64, |content| {
+            content.write(offset, data)
+        })
     }
 
     pub(super) fn resize(&mut self, inode: u64, size: u64) -> Result<()> {
@@ -276,7 +279,12 @@ impl Disk {
     }
 
     /// Moves a name, over what has the new name if that may be replaced.
-    pub(super) fn rename(&mut self, from: (u64, &OsStr), to: (u64, &OsStr), replace: bool) -> Result<()> {
+    pub(super) fn rename(
+        &mut self,
+        from: (u64, &OsStr),
+        to: (u64, &OsStr),
+        replace: bool,
+    ) -> Result<()> {
         self.operation()?;
         let inode = self.lookup(from.0, from.1)?;
         if let Ok(replaced) = self.lookup(to.0, to.1) {
@@ -363,7 +371,9 @@ impl Disk {
             }
         }
         for (inode, name) in doubled {
-            if let Some(Kind::Directory(directory)) = self.nodes.get_mut(&inode).map(|n| &mut n.kind) {
+            if let Some(Kind::Directory(directory)) =
+                self.nodes.get_mut(&inode).map(|n| &mut n.kind)
+            {
                 directory.now.remove(&name);
                 directory.durable.remove(&name);
             }

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
 use super::content::{BLOCK, Content};
@@ -39,7 +39,14 @@ impl Driver {
         Ok(attributes(inode, self.disk().node(inode)?))
     }
 
-    fn make(&self, parent: INodeNo, name: &OsStr, kind: Kind, mode: u32, by: &Request) -> Result<FileAttr> {
+    fn make(
+        &self,
+        parent: INodeNo,
+        name: &OsStr,
+        kind: Kind,
+        mode: u32,
+        by: &Request,
+    ) -> Result<FileAttr> {
         let owner = (by.uid(), by.gid());
         let inode = self.disk().make(parent.0, name, kind, mode, owner)?;
         self.attributes(inode)
@@ -149,12 +156,27 @@ impl Filesystem for Driver {
         }
     }
 
-    fn mkdir(&self, by: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        by: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         let kind = Kind::Directory(Directory::default());
         entry(reply, self.make(parent, name, kind, mode & !umask, by));
     }
 
-    fn symlink(&self, by: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        by: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
         let kind = Kind::Link(target.to_owned());
         entry(reply, self.make(parent, name, kind, 0o777, by));
     }
@@ -283,7 +305,14 @@ impl Filesystem for Driver {
         empty(reply, self.disk().sync(inode.0));
     }
 
-    fn readdir(&self, _: &Request, inode: INodeNo, _: FileHandle, after: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        after: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let disk = self.disk();
         let entries = match disk.list(inode.0, after) {
             Ok(entries) => entries,

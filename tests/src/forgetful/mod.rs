@@ -126,7 +126,8 @@ impl Forgetful {
         ];
         config.acl = SessionACL::All;
         let session = fuser::Session::new(Driver(self.disk.clone()), &self.path, &config);
-        let explain = |error| Error::other(format!("cannot mount a FUSE file system (root?): {error}"));
+        let explain =
+            |error| Error::other(format!("cannot mount a FUSE file system (root?): {error}"));
         session.and_then(|session| session.spawn()).map_err(explain)
     }
 

@@ -7,7 +7,9 @@ use std::os::unix::fs::FileExt;
 use super::*;
 
 fn sync(path: &Path) {
-    File::open(path).and_then(|file| file.sync_all()).expect("sync");
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .expect("sync");
 }
 
 /// What a power cut leaves of what `act` did, by name and content.
@@ -36,12 +38,19 @@ fn list(path: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
 }
 
 fn files(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected.iter().map(|(n, c)| (n.to_string(), c.to_string())).collect()
+    expected
+        .iter()
+        .map(|(n, c)| (n.to_string(), c.to_string()))
+        .collect()
 }
 
 #[test]
 fn nothing_stays_without_a_sync() {
-    assert!(left(Loss::All, |root| fs::write(root.join("a"), "x").expect("write")).is_empty());
+    assert!(
+        left(Loss::All, |root| fs::write(root.join("a"), "x")
+            .expect("write"))
+        .is_empty()
+    );
 }
 
 #[test]
@@ -121,7 +130,10 @@ fn a_move_is_durable_where_the_directory_was_synced() {
             sync(&root.join(which));
         })
     };
-    assert_eq!(act("to"), files(&[("from/", ""), ("from/a", "x"), ("to/", ""), ("to/a", "x")]));
+    assert_eq!(
+        act("to"),
+        files(&[("from/", ""), ("from/a", "x"), ("to/", ""), ("to/a", "x")])
+    );
     assert_eq!(act("from"), files(&[("from/", ""), ("to/", "")]));
 }
 
@@ -148,7 +160,11 @@ fn chance_keeps_any_part_of_what_was_not_synced() {
         seen.insert(found.first().map(|(_, content)| content.clone()));
     }
     let expected = [None, Some(""), Some("\0"), Some("x")];
-    assert!(seen.iter().eq(expected.map(|s| s.map(str::to_owned)).iter()), "{seen:?}");
+    assert!(
+        seen.iter()
+            .eq(expected.map(|s| s.map(str::to_owned)).iter()),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -160,7 +176,10 @@ fn without_power_everything_fails_and_nothing_becomes_durable() {
     disk.cut_at(disk.operations() + 2);
     file.write_all_at(b"x", 0).expect("before the cut");
     let error = file.sync_all().expect_err("after the cut");
-    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    assert_eq!(
+        error.raw_os_error(),
+        Some(rustix::io::Errno::IO.raw_os_error())
+    );
     assert!(disk.is_cut());
     assert!(File::open(disk.path().join("b")).is_err());
     drop(file);
@@ -188,7 +207,9 @@ fn a_full_disk_says_so() {
     let dir = tempfile::tempdir().expect("tempdir");
     let disk = Forgetful::mount(dir.path()).expect("mount");
     let file = File::create(disk.path().join("a")).expect("create");
-    disk.disk().write(2, 0, &vec![1; CAPACITY as usize]).expect("fill");
+    disk.disk()
+        .write(2, 0, &vec![1; CAPACITY as usize])
+        .expect("fill");
     let error = file.write_all_at(b"x", CAPACITY).expect_err("full");
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
     fs::remove_file(disk.path().join("a")).expect("unlink");
@@ -220,16 +241,19 @@ fn sqlite_keeps_what_it_committed() {
         let open = || {
             let db = rusqlite::Connection::open(&path).expect("open");
             db.pragma_update(None, "journal_mode", "WAL").expect("WAL");
-            db.pragma_update(None, "synchronous", synchronous).expect("synchronous");
+            db.pragma_update(None, "synchronous", synchronous)
+                .expect("synchronous");
             db
         };
         let db = open();
-        db.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)", []).expect("create");
+        db.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)", [])
+            .expect("create");
         drop(db);
         sync(disk.path());
         let (db, reader) = (open(), open());
         for n in 0..20 {
-            db.execute("INSERT INTO t VALUES (?1)", [n]).expect("insert");
+            db.execute("INSERT INTO t VALUES (?1)", [n])
+                .expect("insert");
             let seen: i64 = reader
                 .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
                 .expect("count");

@@ -14,6 +14,9 @@ embed_migrations!("../migrations/registry");
 /// Every statement of [`super::read`] and [`super::write`] stays prepared.
 const STATEMENTS: usize = 64;
 
+/// A burst of writes makes the write-ahead log larger; afterwards it is cut to this many bytes.
+const WAL_KEPT: i64 = 64 * 1024 * 1024;
+
 /// The connection that writes, with the schema brought up to date.
 pub(super) fn writer(path: &Path) -> Result<Connection> {
     let mut db = Connection::open(path)?;
@@ -22,6 +25,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", "ON")?;
+    db.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
     keep_plans(&db)?;
     let runner = migrations::runner();
     runner
