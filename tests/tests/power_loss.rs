@@ -43,7 +43,9 @@ impl Scene {
         Self {
             data: disk.path().join("data"),
             disk,
-            clients: (0..CLIENTS).map(|number| Client::new(number, seed)).collect(),
+            clients: (0..CLIENTS)
+                .map(|number| Client::new(number, seed))
+                .collect(),
             orphan_blobs: 0,
             _place: place,
         }
@@ -67,7 +69,13 @@ impl Scene {
     }
 
     /// The power goes after `operations` more changes and syncs, and comes back. What is not so then?
-    fn round(&mut self, operations: u64, loss: Loss, deaf: Option<Deaf>, restart: bool) -> Vec<String> {
+    fn round(
+        &mut self,
+        operations: u64,
+        loss: Loss,
+        deaf: Option<Deaf>,
+        restart: bool,
+    ) -> Vec<String> {
         if let Some(deaf) = deaf {
             self.disk.ignore(deaf);
         }
@@ -100,7 +108,9 @@ impl Scene {
             Ok(audit) => {
                 wrong.extend(audit.wrong);
                 let orphans = audit.orphan_uploads.into_iter();
-                wrong.extend(orphans.map(|id| format!("the upload {id} has no session and was not swept")));
+                wrong.extend(
+                    orphans.map(|id| format!("the upload {id} has no session and was not swept")),
+                );
                 self.orphan_blobs = audit.orphan_blobs.len();
             }
             Err(error) => wrong.push(format!("{error:#}")),
@@ -126,7 +136,9 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
         let loss = if random.random() {
             Loss::All
         } else {
-            Loss::Some { seed: random.next_u64() }
+            Loss::Some {
+                seed: random.next_u64(),
+            }
         };
         let wrong = scene.round(operations, loss, None, restart);
         assert!(
@@ -137,7 +149,9 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
     }
     let acknowledged: u64 = scene.clients.iter().map(Client::acknowledged).sum();
     let orphans = scene.orphan_blobs;
-    println!("{rounds} cuts, {acknowledged} changes acknowledged, all there; {orphans} blobs without a row");
+    println!(
+        "{rounds} cuts, {acknowledged} changes acknowledged, all there; {orphans} blobs without a row"
+    );
     assert!(acknowledged > rounds, "hardly anything was tried");
 }
 
@@ -152,7 +166,13 @@ fn a_cut_in_the_first_start_does_no_harm() {
         drop(scene.start().expect("start"));
         scene.disk.operations()
     };
-    let losses = [Loss::Nothing, Loss::All, Loss::Some { seed: random.next_u64() }];
+    let losses = [
+        Loss::Nothing,
+        Loss::All,
+        Loss::Some {
+            seed: random.next_u64(),
+        },
+    ];
     for round in 0..number("STRATA_ROUNDS", 30) / 3 {
         for loss in losses {
             let operations = random.random_range(1..=whole);
@@ -189,22 +209,46 @@ fn lost(deaf: Deaf, from_the_start: bool) -> Vec<String> {
 fn without_the_syncs_this_test_sees_the_loss() {
     let always: [(&str, Deaf); 5] = [
         ("of anything", |_| true),
-        ("of uploads' files", |s| matches!(s, Sync::File(name) if name.len() == 32)),
-        ("of uploads' names", |s| matches!(s, Sync::Directory("uploads"))),
-        ("of blobs' names", |s| matches!(s, Sync::Directory(name) if name.len() == 2)),
-        ("of the database", |s| matches!(s, Sync::File(name) if name.starts_with("stratad.db"))),
+        (
+            "of uploads' files",
+            |s| matches!(s, Sync::File(name) if name.len() == 32),
+        ),
+        ("of uploads' names", |s| {
+            matches!(s, Sync::Directory("uploads"))
+        }),
+        (
+            "of blobs' names",
+            |s| matches!(s, Sync::Directory(name) if name.len() == 2),
+        ),
+        (
+            "of the database",
+            |s| matches!(s, Sync::File(name) if name.starts_with("stratad.db")),
+        ),
     ];
     let first_start: [(&str, Deaf); 4] = [
-        ("of the data directory's name", |s| matches!(s, Sync::Directory("/"))),
-        ("of the names in it", |s| matches!(s, Sync::Directory("data"))),
-        ("of the algorithms' names", |s| matches!(s, Sync::Directory("blobs"))),
-        ("of the shards' names", |s| matches!(s, Sync::Directory("sha256"))),
+        ("of the data directory's name", |s| {
+            matches!(s, Sync::Directory("/"))
+        }),
+        ("of the names in it", |s| {
+            matches!(s, Sync::Directory("data"))
+        }),
+        ("of the algorithms' names", |s| {
+            matches!(s, Sync::Directory("blobs"))
+        }),
+        ("of the shards' names", |s| {
+            matches!(s, Sync::Directory("sha256"))
+        }),
     ];
     let always = always.map(|(what, deaf)| (what, deaf, false));
     let first_start = first_start.map(|(what, deaf)| (what, deaf, true));
     for (what, deaf, from_the_start) in always.into_iter().chain(first_start) {
         let lost = lost(deaf, from_the_start);
-        let first = lost.first().unwrap_or_else(|| panic!("no loss without the sync {what}"));
-        println!("without the sync {what}: {} things are wrong, the first: {first}", lost.len());
+        let first = lost
+            .first()
+            .unwrap_or_else(|| panic!("no loss without the sync {what}"));
+        println!(
+            "without the sync {what}: {} things are wrong, the first: {first}",
+            lost.len()
+        );
     }
 }

@@ -33,13 +33,19 @@ impl Upload {
     }
 
     fn separator(&self) -> char {
-        if self.location.contains('?') { '&' } else { '?' }
+        if self.location.contains('?') {
+            '&'
+        } else {
+            '?'
+        }
     }
 
     /// How many bytes a status says (`Range: 0-N`); none and one have the same form, and none is sent of one.
     fn offset(reply: &Reply) -> io::Result<usize> {
         let range = reply.header("range").unwrap_or_default();
-        let last = range.strip_prefix("0-").and_then(|n| n.parse::<usize>().ok());
+        let last = range
+            .strip_prefix("0-")
+            .and_then(|n| n.parse::<usize>().ok());
         match last {
             Some(0) => Ok(0),
             Some(last) => Ok(last + 1),
@@ -50,7 +56,12 @@ impl Upload {
 
 impl Client {
     /// Pushes a blob: in one request, in two, or in chunks.
-    pub(super) fn push_blob(&mut self, server: SocketAddr, repository: &str, bytes: Vec<u8>) -> io::Result<()> {
+    pub(super) fn push_blob(
+        &mut self,
+        server: SocketAddr,
+        repository: &str,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
         if self.random.random_ratio(1, 3) {
             let digest = Digest::of(&bytes);
             let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
@@ -90,7 +101,12 @@ impl Client {
         Ok(())
     }
 
-    fn start(&mut self, server: SocketAddr, repository: &str, bytes: Vec<u8>) -> io::Result<Upload> {
+    fn start(
+        &mut self,
+        server: SocketAddr,
+        repository: &str,
+        bytes: Vec<u8>,
+    ) -> io::Result<Upload> {
         let target = format!("/v2/{repository}/blobs/uploads/");
         let reply = accept(send(server, "POST", &target, &[], b"")?, 202)?;
         Ok(Upload {
@@ -117,12 +133,21 @@ impl Client {
         let range = format!("{from}-{}", to - 1);
         let told = [BYTES, ("Content-Range", &range)];
         let headers = if tell { &told[..] } else { &told[..1] };
-        let reply = send(server, "PATCH", &upload.location, headers, &upload.bytes[from..to])?;
+        let reply = send(
+            server,
+            "PATCH",
+            &upload.location,
+            headers,
+            &upload.bytes[from..to],
+        )?;
         let reply = accept(reply, 202)?;
         upload.location = location(&reply);
         upload.acknowledged = Upload::offset(&reply)?;
         if upload.acknowledged != to {
-            return Err(Error::other(format!("{} bytes of {to}", upload.acknowledged)));
+            return Err(Error::other(format!(
+                "{} bytes of {to}",
+                upload.acknowledged
+            )));
         }
         self.acknowledged += 1;
         Ok(number)
@@ -136,7 +161,9 @@ impl Client {
         let target = format!("{}{}digest={digest}", upload.location, upload.separator());
         let rest = &upload.bytes[upload.acknowledged..];
         let change = [(Key::blob(&upload.repository, digest.clone()), Some(digest))];
-        self.change(&change, 201, || send(server, "PUT", &target, &[BYTES], rest))?;
+        self.change(&change, 201, || {
+            send(server, "PUT", &target, &[BYTES], rest)
+        })?;
         self.uploads.remove(number);
         Ok(())
     }
@@ -153,7 +180,10 @@ impl Client {
                 204 => {
                     let offset = Upload::offset(&reply)?;
                     if offset < had || offset > upload.sent {
-                        wrong.push(format!("{location}: {offset} bytes, {had} to {} expected", upload.sent));
+                        wrong.push(format!(
+                            "{location}: {offset} bytes, {had} to {} expected",
+                            upload.sent
+                        ));
                     }
                     upload.acknowledged = offset;
                     upload.sent = offset;
@@ -161,7 +191,10 @@ impl Client {
                 }
                 // It ended together with the blob's coming; that the blob is there is asked below.
                 404 if upload.finishing => {
-                    let (key, digest) = (Key::blob(&upload.repository, upload.digest()), upload.digest());
+                    let (key, digest) = (
+                        Key::blob(&upload.repository, upload.digest()),
+                        upload.digest(),
+                    );
                     self.ledger.settle(&[(key, Some(digest))]);
                 }
                 status => wrong.push(format!("{location}: {status}, {had} bytes expected")),
