@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -42,7 +43,8 @@ fn begin_and_kill(data: &Path, wait: Duration) {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut command = serve(&binary("stratad"), data, any);
     let mut process = command
-        .stdout(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("start");
     thread::sleep(wait);
