@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -41,7 +42,11 @@ fn seed() -> u64 {
 fn begin_and_kill(data: &Path, wait: Duration) {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut command = serve(&binary("stratad"), data, any);
-    let mut process = command.stdout(std::process::Stdio::null()).spawn().expect("start");
+    let mut process = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("start");
     thread::sleep(wait);
     process.kill().expect("kill");
     process.wait().expect("wait");
@@ -53,7 +58,9 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let mut random = StdRng::seed_from_u64(seed);
     let place = Place::new();
     let data = place.join("data");
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|number| Client::new(number, seed)).collect();
+    let mut clients: Vec<Client> = (0..CLIENTS)
+        .map(|number| Client::new(number, seed))
+        .collect();
     let rounds = number("STRATA_ROUNDS", 40);
     let (mut uploads, mut orphans) = (0, BTreeSet::new());
     for round in 0..rounds {
@@ -66,7 +73,10 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
             for client in &mut clients {
                 scope.spawn(move || {
                     let error = client.run(address);
-                    assert!(killed.load(Ordering::SeqCst), "the server lives, and yet: {error}");
+                    assert!(
+                        killed.load(Ordering::SeqCst),
+                        "the server lives, and yet: {error}"
+                    );
                 });
             }
             thread::sleep(Duration::from_micros(random.random_range(100..120_000)));
@@ -83,7 +93,11 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
         for client in &mut clients {
             wrong.extend(client.verify(address).expect("the server answers"));
         }
-        assert!(wrong.is_empty(), "STRATA_SEED={seed}, round {round}:\n{}", wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "STRATA_SEED={seed}, round {round}:\n{}",
+            wrong.join("\n")
+        );
     }
     let acknowledged: u64 = clients.iter().map(Client::acknowledged).sum();
     println!(
@@ -91,7 +105,10 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
          {} blobs had no row",
         orphans.len()
     );
-    assert!(acknowledged > rounds && uploads > 0, "hardly anything was tried");
+    assert!(
+        acknowledged > rounds && uploads > 0,
+        "hardly anything was tried"
+    );
 }
 
 /// An image of some layers with large and many small files.
@@ -181,7 +198,10 @@ fn a_pull_that_is_killed_leaves_only_whole_layers_and_the_next_one_works() {
                 wrong.push(format!("after a pull the store shows {layers:?}"));
             }
             let left = strata.leftovers();
-            wrong.extend(left.iter().map(|name| format!("{name} is left after a pull")));
+            wrong.extend(
+                left.iter()
+                    .map(|name| format!("{name} is left after a pull")),
+            );
             wrong.extend(check_store(&strata, &whole));
             if pull.took < took {
                 took = pull.took;
@@ -189,7 +209,13 @@ fn a_pull_that_is_killed_leaves_only_whole_layers_and_the_next_one_works() {
             resumed += 1;
             remove_tree(strata.root()).expect("remove the store");
         }
-        assert!(wrong.is_empty(), "STRATA_SEED={seed}, round {round}:\n{}", wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "STRATA_SEED={seed}, round {round}:\n{}",
+            wrong.join("\n")
+        );
     }
-    println!("{finished} pulls were done before they were killed; {resumed} went on after some kills");
+    println!(
+        "{finished} pulls were done before they were killed; {resumed} went on after some kills"
+    );
 }

@@ -27,7 +27,9 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     db.pragma_update(None, "foreign_keys", "ON")?;
     db.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
     keep_plans(&db)?;
-    let runner = migrations::runner();
+    // The schema and the record that it is there, in one transaction: between two, a crash would leave a
+    // database that no later start can bring up to date.
+    let runner = migrations::runner().set_grouped(true);
     runner
         .run(&mut db)
         .map_err(|error| MetaError::Failed(error.into()))?;
