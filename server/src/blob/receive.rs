@@ -185,10 +185,13 @@ impl Target {
 
     /// Makes what was written durable, and the name of a file that is new: an offset is told to the client.
     fn sync(&self) -> Result<(), BlobError> {
-        let synced = self.file.sync_data().and_then(|()| match self.path.parent() {
-            Some(uploads) if self.start == 0 => sync_dir(uploads),
-            _ => Ok(()),
-        });
+        let synced = self
+            .file
+            .sync_data()
+            .and_then(|()| match self.path.parent() {
+                Some(uploads) if self.start == 0 => sync_dir(uploads),
+                _ => Ok(()),
+            });
         synced.map_err(|e| BlobError::new("cannot sync", &self.path, e))
     }
 }
