@@ -94,7 +94,8 @@ impl DockerArchive {
         let known = || -> Vec<_> { self.images.iter().flat_map(tags).collect() };
         let listed = match (reference, self.images.as_slice()) {
             (Some(wanted), images) => {
-                let found = images.iter().find(|i| tags(i).iter().any(|t| t == wanted));
+                let same = |tag: &String| familiar(tag) == familiar(wanted);
+                let found = images.iter().find(|i| tags(i).iter().any(same));
                 found.ok_or_else(|| {
                     self.refuse(format!(
                         "no image is called {wanted:?}; it has: {}",
@@ -205,6 +206,17 @@ fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
     Ok(entries)
 }
 
+/// A name without what everyone leaves out: skopeo writes `docker.io/library/debian:12`, docker
+/// `debian:12`.
+fn familiar(name: &str) -> (&str, &str) {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let name = name.strip_prefix("library/").unwrap_or(name);
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
+        _ => (name, "latest"),
+    }
+}
+
 /// A path inside the archive without `.` and `..`; only a key, never a path of the host.
 fn normal(path: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -224,6 +236,7 @@ fn normal(path: &Path) -> String {
 mod tests {
     use super::*;
     use crate::digest::Digest;
+    use proptest::prelude::*;
 
     fn archive(add: impl FnOnce(&mut tar::Builder<File>)) -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().expect("tempdir");
@@ -273,6 +286,44 @@ mod tests {
         }
         let error = archive.image(Some("app:v2")).expect_err("absent");
         assert!(error.to_string().contains("app:v1"), "{error}");
+    }
+
+    #[test]
+    fn names_need_not_be_written_as_the_archive_has_them() {
+        for (wanted, tag) in [
+            ("debian", "docker.io/library/debian:latest"),
+            ("docker.io/some/app:v1", "some/app:v1"),
+            ("localhost:5000/app", "localhost:5000/app:latest"),
+        ] {
+            assert_eq!(familiar(wanted), familiar(tag));
+        }
+        assert_ne!(familiar("debian:12"), familiar("debian:13"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(at in 0usize..6000, byte in any::<u8>(), keep in 0usize..8000) {
+            let (_dir, path) = archive(|builder| {
+                file(builder, "layer.tar", b"layer");
+                file(builder, "c.json", config().as_bytes());
+                let listing = br#"[{"Config":"c.json","Layers":["layer.tar","layer.tar"]}]"#;
+                file(builder, "manifest.json", listing);
+            });
+            let mut bytes = std::fs::read(&path).expect("read");
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            bytes.truncate(keep);
+            let (_dir, path) = archive_of_bytes(&bytes);
+            if let Ok(archive) = DockerArchive::open(path)
+                && let Ok(image) = archive.image(None)
+            {
+                for span in image.layers {
+                    let mut layer = Vec::new();
+                    let mut reader = archive.open_span(span).expect("open").take(10_000);
+                    reader.read_to_end(&mut layer).expect("read");
+                }
+            }
+        }
     }
 
     #[test]

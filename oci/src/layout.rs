@@ -135,13 +135,13 @@ impl Layout {
                 "{} bytes are promised, at most {limit} are read",
                 descriptor.size
             ));
-            let path = self.path(&descriptor.digest);
+            let path = self.blob_path(&descriptor.digest);
             return Err(LayoutError::Io { path, source });
         }
         self.open_blob(descriptor)?
             .read_to_end(&mut bytes)
             .map_err(|source| LayoutError::Io {
-                path: self.path(&descriptor.digest),
+                path: self.blob_path(&descriptor.digest),
                 source,
             })?;
         Ok(bytes)
@@ -161,7 +161,7 @@ impl Layout {
 
     /// A blob's bytes; reading fails at the end unless they are what the descriptor says.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<VerifyingReader<File>, LayoutError> {
-        let path = self.path(&descriptor.digest);
+        let path = self.blob_path(&descriptor.digest);
         let failed = |source| LayoutError::Io {
             path: path.clone(),
             source,
@@ -176,7 +176,8 @@ impl Layout {
         Ok(VerifyingReader::new(file, digest, descriptor.size))
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// Where a blob of this digest is, if the layout has it.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         let blobs = self.dir.join("blobs");
         blobs.join(digest.algorithm().name()).join(digest.hex())
     }
@@ -274,7 +275,7 @@ mod tests {
     fn altered_truncated_and_linked_blobs_are_refused() {
         let (dir, descriptor) = layout(&["latest"]);
         let opened = Layout::open(dir.path()).expect("open");
-        let path = opened.path(&descriptor.digest);
+        let path = opened.blob_path(&descriptor.digest);
         let whole = fs::read(&path).expect("read");
         let mut altered = whole.clone();
         altered[0] = b' ';

@@ -76,6 +76,23 @@ impl std::str::FromStr for Location {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_text_is_a_location_with_a_path_or_a_name_or_is_refused(
+            text in "(oci:|docker-archive:|docker://)?[a-z/.:@]{0,12}"
+        ) {
+            match text.parse::<Location>() {
+                Ok(Location::Layout { dir, .. }) => prop_assert!(!dir.as_os_str().is_empty()),
+                Ok(Location::DockerArchive { file, .. }) => {
+                    prop_assert!(!file.as_os_str().is_empty());
+                }
+                Ok(Location::Name(name)) => prop_assert!(text.ends_with(&name)),
+                Err(_) => {}
+            }
+        }
+    }
 
     #[test]
     fn transports_and_names() {

@@ -4,9 +4,11 @@
 //! (usage or an internal failure); `run` leaves with the container's.
 
 mod args;
+mod bars;
 mod command;
 mod printer;
 mod settings;
+mod transport;
 
 use std::process::ExitCode;
 

@@ -35,6 +35,11 @@ pub(crate) fn message(text: impl Display) {
     let _ = writeln!(io::stderr(), "strata: {text}");
 }
 
+/// Prints how something is going.
+pub(crate) fn progress(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let unexpected = error.chain().find_map(|cause| {
         if let Some(store) = cause.downcast_ref::<StoreError>() {

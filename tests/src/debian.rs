@@ -15,7 +15,7 @@ use crate::user::need_root;
 
 const CONTAINERFILE: &str = r#"FROM scratch
 ADD base.tar /
-RUN apt-get update -q && apt-get install -qy --no-install-recommends python3-minimal && rm -rf /var/lib/apt/lists
+RUN apt-get update -q && apt-get install -qy --no-install-recommends python3-minimal && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 RUN rm -r /usr/share/bash-completion /etc/motd; rm -rf /etc/cron.daily && mkdir /etc/cron.daily && ln -s ../nothing /etc/cron.daily/link && chown 33:33 /etc/cron.daily && chmod u+s /usr/bin/dpkg && ln /usr/bin/python3* /opt/ && mkfifo /opt/pipe
 ENV LANG=C.UTF-8
 CMD ["python3", "-c", "print('python in', open('/etc/debian_version').read().strip())"]
@@ -51,7 +51,7 @@ fn make(directory: &Path, ready: &Path) {
         command
             .args(["--variant=minbase", "--quiet"])
             .arg(codename());
-        let fresh = directory.join("base.tar.new");
+        let fresh = directory.join("new-base.tar");
         run(command.arg(&fresh).args(sources())).ok();
         fs::rename(&fresh, &base).expect("rename");
     }

@@ -18,6 +18,7 @@ pub mod image;
 pub mod machine;
 pub mod place;
 pub mod proxy;
+pub mod scene;
 pub mod strata;
 pub mod stratad;
 pub mod traffic;

@@ -7,20 +7,15 @@ use strata_oci::digest::Digest;
 use strata_tests::clients::Clients;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
-use strata_tests::machine::{self, Collector};
 use strata_tests::place::Place;
+use strata_tests::scene::shell_layer;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
 
 /// A shell, some programs, and one layer more.
 fn shell_image() -> Image {
-    let mut collector = Collector::default();
-    collector.programs(&["sh"]).expect("a shell");
-    collector.programs(&machine::COREUTILS).expect("coreutils");
-    let mut base = collector.take().expect("files");
-    base.extend(machine::accounts());
     let own = [Entry::dir("app/"), Entry::file("app/hello", "hello\n")];
-    Image::new(&[Layer::of(&base), Layer::of(&own)])
+    Image::new(&[shell_layer(), Layer::of(&own)])
 }
 
 #[test]

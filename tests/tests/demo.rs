@@ -26,20 +26,31 @@ fn programs(place: &Place) -> PathBuf {
 }
 
 fn demo(mut command: Command, programs: &Path, temporary: &Path, words: &[&str]) -> Command {
-    command.env("STRATA_BIN_DIR", programs).env("TMPDIR", temporary).args(words);
+    command
+        .env("STRATA_BIN_DIR", programs)
+        .env("TMPDIR", temporary)
+        .args(words);
     command
 }
 
 #[track_caller]
 fn assert_went_well(ran: Ran, temporary: &Path) {
     let ran = ran.ok();
-    assert!(ran.out().contains("Everything is removed again"), "{}", ran.story());
+    assert!(
+        ran.out().contains("Everything is removed again"),
+        "{}",
+        ran.story()
+    );
     assert_nothing_left(temporary);
 }
 
 #[track_caller]
 fn assert_nothing_left(temporary: &Path) {
-    let left: Vec<_> = fs::read_dir(temporary).expect("list").flatten().map(|e| e.path()).collect();
+    let left: Vec<_> = fs::read_dir(temporary)
+        .expect("list")
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(mounts_under(temporary), Vec::<PathBuf>::new());
 }
@@ -49,7 +60,12 @@ fn as_root() {
     need_root();
     let place = Place::new();
     let (programs, temporary) = (programs(&place), place.dir("tmp"));
-    let mut command = demo(Command::new(programs.join("demo")), &programs, &temporary, &[]);
+    let mut command = demo(
+        Command::new(programs.join("demo")),
+        &programs,
+        &temporary,
+        &[],
+    );
     assert_went_well(run(&mut command), &temporary);
 }
 
@@ -61,7 +77,10 @@ fn as_an_ordinary_user() {
     fs::create_dir(&temporary).expect("make");
     std::os::unix::fs::chown(&temporary, Some(user.id()), Some(user.id())).expect("chown");
     let command = user.command(&programs.join("demo"));
-    assert_went_well(run(&mut demo(command, &programs, &temporary, &[])), &temporary);
+    assert_went_well(
+        run(&mut demo(command, &programs, &temporary, &[])),
+        &temporary,
+    );
 }
 
 #[test]
@@ -75,9 +94,17 @@ fn with_images_of_ones_own() {
     let own = strata_tests::image::Layer::of(&[strata_tests::entry::Entry::file("own", "x")]);
     let (a, b) = ([base.clone()], [base, own]);
     let image = |layers: &[_]| strata_tests::image::Image::new(layers);
-    let references = [server.api().push(&image(&a), "a", "v1"), server.api().push(&image(&b), "b", "v1")];
+    let references = [
+        server.api().push(&image(&a), "a", "v1"),
+        server.api().push(&image(&b), "b", "v1"),
+    ];
     let words = [references[0].as_str(), references[1].as_str()];
-    let mut command = demo(Command::new(programs.join("demo")), &programs, &temporary, &words);
+    let mut command = demo(
+        Command::new(programs.join("demo")),
+        &programs,
+        &temporary,
+        &words,
+    );
     assert_went_well(run(&mut command), &temporary);
 }
 
@@ -87,7 +114,12 @@ fn an_interrupt_leaves_nothing() {
     let place = Place::new();
     let (programs, temporary) = (programs(&place), place.dir("tmp"));
     for wait in [30, 150, 400] {
-        let mut command = demo(Command::new(programs.join("demo")), &programs, &temporary, &[]);
+        let mut command = demo(
+            Command::new(programs.join("demo")),
+            &programs,
+            &temporary,
+            &[],
+        );
         let running = Running::start(&mut command);
         std::thread::sleep(std::time::Duration::from_millis(wait));
         running.signal(rustix::process::Signal::INT);

@@ -7,10 +7,8 @@ use serde_json::json;
 use strata_tests::command::Running;
 use strata_tests::entry::{Compression, Entry, tar};
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
 use strata_tests::proxy::{Faults, Proxy};
-use strata_tests::strata::Strata;
-use strata_tests::stratad::Stratad;
+use strata_tests::scene::Scene;
 
 /// A layer with one file of `size` bytes that do not compress.
 fn random_layer(name: &str, size: usize) -> Layer {
@@ -19,26 +17,9 @@ fn random_layer(name: &str, size: usize) -> Layer {
     Layer::of(&[Entry::file(name, bytes)])
 }
 
-struct Setup {
-    place: Place,
-    server: Stratad,
-    strata: Strata,
-}
-
-fn setup() -> Setup {
-    let place = Place::new();
-    let server = Stratad::start(&place.join("data"));
-    let strata = Strata::new(&place);
-    Setup {
-        place,
-        server,
-        strata,
-    }
-}
-
 #[test]
 fn a_second_image_fetches_only_its_own_layers() {
-    let s = setup();
+    let s = Scene::new();
     let shared = [random_layer("base", 400_000), random_layer("lib", 300_000)];
     let own = |name: &str| random_layer(name, 20_000);
     let a = Image::new(&[shared[0].clone(), shared[1].clone(), own("a")]);
@@ -83,7 +64,7 @@ fn a_second_image_fetches_only_its_own_layers() {
 
 #[test]
 fn a_pull_of_what_is_there_fetches_nothing() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("file", 500_000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     s.strata.pull(&reference);
@@ -99,7 +80,7 @@ fn a_pull_of_what_is_there_fetches_nothing() {
 
 #[test]
 fn a_moved_tag_is_followed_and_a_digest_is_not_moved() {
-    let s = setup();
+    let s = Scene::new();
     let (one, two) = (
         Image::new(&[random_layer("1", 100)]),
         Image::new(&[random_layer("2", 100)]),
@@ -118,7 +99,7 @@ fn a_moved_tag_is_followed_and_a_digest_is_not_moved() {
 
 #[test]
 fn each_compression_is_read() {
-    let s = setup();
+    let s = Scene::new();
     for (n, how) in [Compression::Plain, Compression::Gzip, Compression::Zstd]
         .into_iter()
         .enumerate()
@@ -141,7 +122,7 @@ fn each_compression_is_read() {
 
 #[test]
 fn a_gzip_of_several_members_is_one_layer() {
-    let s = setup();
+    let s = Scene::new();
     let whole = tar(&[Entry::file("file", vec![b'y'; 50_000])]);
     let (head, tail) = whole.split_at(20_000);
     let mut layer = Layer::new(&whole, Compression::Gzip);
@@ -155,7 +136,7 @@ fn a_gzip_of_several_members_is_one_layer() {
 
 #[test]
 fn an_image_without_layers_and_one_layer_twice_are_images() {
-    let s = setup();
+    let s = Scene::new();
     let none = s.server.api().push(&Image::new(&[]), "none", "v1");
     assert_eq!(s.strata.pull(&none).layers.len(), 0);
     let layer = random_layer("same", 5000);
@@ -170,7 +151,7 @@ fn an_image_without_layers_and_one_layer_twice_are_images() {
 
 #[test]
 fn two_pulls_at_once_do_the_work_once() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("big", 3_000_000), random_layer("small", 1000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     let wire = Proxy::start(
@@ -197,7 +178,7 @@ fn two_pulls_at_once_do_the_work_once() {
 
 #[test]
 fn a_killed_pull_shows_nothing_and_the_next_one_goes_on_from_there() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("small", 1000), random_layer("big", 4_000_000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     let wire = Proxy::start(
@@ -238,7 +219,7 @@ fn a_killed_pull_shows_nothing_and_the_next_one_goes_on_from_there() {
 
 #[test]
 fn a_connection_that_breaks_is_taken_up_again() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("big", 3_000_000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     let faults = Faults {
@@ -259,7 +240,7 @@ fn a_connection_that_breaks_is_taken_up_again() {
 
 #[test]
 fn a_wire_that_always_breaks_is_given_up_with_a_reason() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("big", 3_000_000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     let wire = Proxy::start(
@@ -281,7 +262,7 @@ fn a_wire_that_always_breaks_is_given_up_with_a_reason() {
 
 #[test]
 fn quiet_plain_and_json_output() {
-    let s = setup();
+    let s = Scene::new();
     let image = Image::new(&[random_layer("file", 50_000)]);
     let reference = s.server.api().push(&image, "app", "v1");
     let plain = s.strata.run(&["pull", &reference]).ok();
@@ -312,7 +293,7 @@ fn quiet_plain_and_json_output() {
 
 #[test]
 fn images_are_listed_tagged_and_removed_and_shared_layers_stay() {
-    let s = setup();
+    let s = Scene::new();
     let base = random_layer("base", 10_000);
     let a = Image::new(&[base.clone(), random_layer("a", 100)]);
     let b = Image::new(&[base, random_layer("b", 100)]);
@@ -339,5 +320,4 @@ fn images_are_listed_tagged_and_removed_and_shared_layers_stay() {
     s.strata.run(&["rmi", &b_ref]).ok();
     assert_eq!(s.strata.layers(), [""; 0]);
     assert_eq!(s.strata.images(), json!([]));
-    drop(s.place);
 }

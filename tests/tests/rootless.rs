@@ -7,8 +7,8 @@ use serde_json::json;
 use strata_tests::command::Ran;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
-use strata_tests::machine::{self, Collector};
 use strata_tests::place::Place;
+use strata_tests::scene::shell_layer;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
 use strata_tests::user::User;
@@ -26,11 +26,6 @@ fn setup(id: u32) -> Setup {
     let place = Place::new();
     let user = User::new(&place, id);
     let server = Stratad::start(&place.join("data"));
-    let mut collector = Collector::default();
-    collector.programs(&["sh"]).expect("a shell");
-    collector.programs(&machine::COREUTILS).expect("coreutils");
-    let mut base = collector.take().expect("files");
-    base.extend(machine::accounts());
     let files = [
         Entry::dir("data/").mode(0o555),
         Entry::file("data/one", "one\n").owner(33, 33),
@@ -47,7 +42,7 @@ fn setup(id: u32) -> Setup {
         Entry::file(".wh.gone", ""),
     ];
     let image = Image::with_config(
-        &[Layer::of(&base), Layer::of(&files), Layer::of(&marks)],
+        &[shell_layer(), Layer::of(&files), Layer::of(&marks)],
         json!({ "Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"], "WorkingDir": "/data" }),
     );
     let reference = server.api().push(&image, "app", "v1");

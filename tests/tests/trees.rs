@@ -8,53 +8,35 @@ use strata_tests::clients::{Clients, umoci_unpack};
 use strata_tests::debian;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
-use strata_tests::strata::Strata;
+use strata_tests::scene::Scene;
 use strata_tests::stratad::Stratad;
 use strata_tests::tree::{Kind, Tree};
 use strata_tests::user::need_root;
 
-struct Setup {
-    place: Place,
-    server: Stratad,
-    strata: Strata,
-}
-
-fn setup() -> Setup {
+fn scene() -> Scene {
     need_root();
-    let place = Place::new();
-    let server = Stratad::start(&place.join("data"));
-    let strata = Strata::new(&place);
-    Setup {
-        place,
-        server,
-        strata,
-    }
+    Scene::new()
 }
 
-impl Setup {
-    /// Pushes an image, mounts it read-only with strata and unpacks it with umoci: both trees.
-    fn both(&self, image: &Image) -> (Tree, Tree) {
-        let layout = self.place.dir("layout");
-        image.write_layout(&layout, "v1").expect("write");
-        let reference = self.server.api().push(image, "app", "v1");
-        self.strata.pull(&reference);
-        let ours = self.mounted(&reference);
-        let theirs = Tree::read(&umoci_unpack(&layout, "v1", &self.place.join("bundle")));
-        (ours, theirs)
-    }
+/// Pushes an image, mounts it read-only with strata and unpacks it with umoci: both trees.
+fn both(s: &Scene, image: &Image) -> (Tree, Tree) {
+    let layout = s.place.dir("layout");
+    image.write_layout(&layout, "v1").expect("write");
+    let reference = s.push(image, "v1");
+    s.strata.pull(&reference);
+    let ours = mounted(s, &reference);
+    let theirs = Tree::read(&umoci_unpack(&layout, "v1", &s.place.join("bundle")));
+    (ours, theirs)
+}
 
-    fn mounted(&self, reference: &str) -> Tree {
-        let path = PathBuf::from(self.strata.run(&["mount", "--ro", reference]).ok().out());
-        let tree = Tree::read(&path);
-        let denied = fs::write(path.join("new"), "x");
-        assert!(denied.is_err(), "mounted read-only");
-        self.strata
-            .run(&["umount", path.to_str().expect("text")])
-            .ok();
-        assert!(!path.join("new").exists());
-        tree
-    }
+fn mounted(s: &Scene, reference: &str) -> Tree {
+    let path = PathBuf::from(s.strata.run(&["mount", "--ro", reference]).ok().out());
+    let tree = Tree::read(&path);
+    let denied = fs::write(path.join("new"), "x");
+    assert!(denied.is_err(), "mounted read-only");
+    s.strata.run(&["umount", path.to_str().expect("text")]).ok();
+    assert!(!path.join("new").exists());
+    tree
 }
 
 /// Every type and every attribute that a layer can carry.
@@ -102,8 +84,8 @@ fn all_kinds() -> Vec<Entry> {
 
 #[test]
 fn every_kind_of_entry_is_extracted_as_others_do() {
-    let s = setup();
-    let (ours, theirs) = s.both(&Image::new(&[Layer::of(&all_kinds())]));
+    let s = scene();
+    let (ours, theirs) = both(&s, &Image::new(&[Layer::of(&all_kinds())]));
     assert_eq!(
         ours.0.len(),
         all_kinds().len() + 2,
@@ -118,7 +100,7 @@ fn every_kind_of_entry_is_extracted_as_others_do() {
 
 #[test]
 fn upper_layers_delete_and_replace_as_others_do() {
-    let s = setup();
+    let s = scene();
     let lower = [
         Entry::dir("etc/").mode(0o700).owner(9, 9).mtime(77),
         Entry::file("etc/kept", "kept"),
@@ -162,7 +144,7 @@ fn upper_layers_delete_and_replace_as_others_do() {
         Entry::whiteout("usr/share", "nothing-like-this"),
     ];
     let layers = [lower.as_slice(), &middle, &upper].map(Layer::of);
-    let (ours, theirs) = s.both(&Image::new(&layers));
+    let (ours, theirs) = both(&s, &Image::new(&layers));
     for gone in [
         "etc/deleted",
         "opaque/hidden",
@@ -182,7 +164,7 @@ fn upper_layers_delete_and_replace_as_others_do() {
 
 #[test]
 fn layers_are_directories_of_their_own_with_overlays_marks() {
-    let s = setup();
+    let s = scene();
     let lower = Layer::of(&[
         Entry::dir("d/"),
         Entry::file("d/a", "a"),
@@ -219,7 +201,7 @@ fn layers_are_directories_of_their_own_with_overlays_marks() {
 
 #[test]
 fn a_debian_image_is_the_same_as_with_umoci() {
-    let s = setup();
+    let s = scene();
     let layout = debian::layout();
     let reference = s.server.reference("debian", "python");
     let source = format!("oci:{}:latest", layout.display());
@@ -228,7 +210,7 @@ fn a_debian_image_is_the_same_as_with_umoci() {
     assert_eq!(pulled.fetched(), 3);
     let theirs = Tree::read(&umoci_unpack(&layout, "latest", &s.place.join("bundle")));
     assert!(theirs.0.len() > 3000, "a real image");
-    s.mounted(&reference).assert_same(&theirs);
+    mounted(&s, &reference).assert_same(&theirs);
 
     let ran = s.strata.run(&["run", "--rm", &reference]).ok();
     assert!(ran.out().starts_with("python in "), "{}", ran.story());
@@ -237,12 +219,12 @@ fn a_debian_image_is_the_same_as_with_umoci() {
     s.strata
         .run(&["run", "--rm", &reference, "sh", "-c", script])
         .ok();
-    s.mounted(&reference).assert_same(&theirs);
+    mounted(&s, &reference).assert_same(&theirs);
 }
 
 #[test]
 fn a_debian_image_goes_through_skopeo_and_back_through_the_store() {
-    let s = setup();
+    let mut s = scene();
     let clients = Clients::new(&s.place);
     let from = format!("oci:{}:latest", debian::layout().display());
     let reference = s.server.reference("debian", "skopeo");
@@ -254,9 +236,9 @@ fn a_debian_image_goes_through_skopeo_and_back_through_the_store() {
     let other = Stratad::start(&s.place.join("other"));
     let away = other.reference("debian", "rebuilt");
     s.strata.run(&["tag", &reference, &away]).ok();
-    drop(s.server);
+    s.server.kill();
     s.strata.run(&["push", &away]).ok();
-    let fresh = Strata::at(s.strata.program().to_owned(), s.place.join("fresh"));
+    let fresh = s.fresh_store();
     let second = fresh.pull(&away);
     let ids = |pulled: &strata_tests::strata::Pulled| {
         pulled

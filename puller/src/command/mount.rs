@@ -1,10 +1,10 @@
 //! `strata mount`: mount an image and print where.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use strata::driver::{Driver as _, Overlay, Stack, is_mounted};
+use strata::driver::{Driver as _, Overlay, Stack, Writable, is_mounted};
 use strata::store::containers::{Container, ContainerError, Kind, NewContainer};
 use strata::store::{Image, Store};
 use strata::userns;
@@ -42,7 +42,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let path = match store.container(&reference) {
         Ok(container) => mount_container(&store, &container, args.ro)?,
         Err(ContainerError::NoSuch(_) | ContainerError::Ambiguous(_)) => {
-            let image = super::pull::ensure(settings, &store, &reference)?;
+            let image = super::pull::ensure(&store, &reference)?;
             mount_image(&store, &image, &reference, args.ro)?
         }
         Err(error) => return Err(error.into()),
@@ -69,7 +69,7 @@ fn list(settings: &Settings) -> Result<ExitCode> {
 
 /// Where a container's file system appears when it is mounted.
 pub(super) fn mount_point(store: &Store, container: &Container) -> PathBuf {
-    store.container_dir(&container.id).join("merged")
+    Writable::of(&store.container_dir(&container.id)).merged
 }
 
 fn mount_image(store: &Store, image: &Image, name: &str, read_only: bool) -> Result<PathBuf> {
@@ -114,7 +114,7 @@ fn mount_container(store: &Store, container: &Container, read_only: bool) -> Res
     let mut lowers = store.stack(&image)?;
     if read_only {
         // Its own layer is one among others then.
-        lowers.insert(0, store.container_dir(&container.id).join("upper"));
+        lowers.insert(0, Writable::of(&store.container_dir(&container.id)).upper);
     }
     mount(store, container, &lowers, !read_only)
 }
@@ -126,34 +126,23 @@ fn mount(
     writable: bool,
 ) -> Result<PathBuf> {
     let directory = store.container_dir(&container.id);
-    let (upper, work, target) = (
-        directory.join("upper"),
-        directory.join("work"),
-        directory.join("merged"),
-    );
-    // The upper directory becomes the root, which everybody may enter.
-    for (path, mode) in [(&upper, 0o755), (&work, 0o700), (&target, 0o700)] {
-        make_dir(path, mode).with_context(|| format!("cannot make {}", path.display()))?;
-    }
+    let Writable {
+        upper,
+        work,
+        merged,
+    } = Writable::of(&directory);
+    Writable::of(&directory)
+        .make(lowers)
+        .with_context(|| format!("cannot make directories in {}", directory.display()))?;
     let driver = Overlay::new(store.privilege());
     let stack = Stack {
         lowers,
         writable: writable.then_some((upper.as_path(), work.as_path())),
     };
-    if let Err(error) = driver.mount(&stack, &target) {
+    if let Err(error) = driver.mount(&stack, &merged) {
         // A trial mount says more than the kernel did.
         driver.probe(store.root())?;
         return Err(error.into());
     }
-    Ok(target)
-}
-
-fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    match std::fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-        // Whatever the umask is.
-        Ok(()) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
-    }
+    Ok(merged)
 }

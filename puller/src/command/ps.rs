@@ -22,16 +22,8 @@ pub(crate) struct Args {
     #[arg(long)]
     no_trunc: bool,
     /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
+    #[arg(long, value_enum, default_value_t)]
+    format: printer::Format,
 }
 
 /// One container as JSON. Times are RFC 3339.
@@ -61,12 +53,12 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if args.format == Format::Json {
+    if args.format == printer::Format::Json {
         let listed: Vec<Listed> = containers.iter().map(listed).collect();
-        printer::line(serde_json::to_string_pretty(&listed)?);
+        printer::json(&listed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let header = [
+    let headings = [
         "CONTAINER ID",
         "IMAGE",
         "COMMAND",
@@ -74,67 +66,19 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         "STATUS",
         "NAMES",
     ];
-    let mut rows = vec![header.map(str::to_owned)];
+    let mut table = printer::Table::new(&headings);
     for container in &containers {
-        rows.push([
+        table.row([
             id(container, args.no_trunc).to_owned(),
             container.image.clone(),
             command(&container.command, args.no_trunc),
-            format!("{} ago", elapsed(container.created)),
+            printer::ago(container.created),
             status(container),
             container.name.clone(),
         ]);
     }
-    for row in table(&rows) {
-        printer::line(row);
-    }
+    table.print();
     Ok(ExitCode::SUCCESS)
-}
-
-/// Lines with their columns below each other.
-fn table<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let widths = rows.iter().map(|row| row[column].chars().count());
-        widths.max().unwrap_or(0)
-    });
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let line: String = cells
-                .map(|(cell, width)| format!("{cell:width$}   "))
-                .collect();
-            line.trim_end().to_owned()
-        })
-        .collect()
-}
-
-/// How long ago a moment was, in the largest unit that fits: docker's words.
-fn elapsed(since: i64) -> String {
-    let seconds = time::OffsetDateTime::now_utc().unix_timestamp() - since;
-    in_words(seconds.max(0))
-}
-
-fn in_words(seconds: i64) -> String {
-    let units = [("day", 86400), ("hour", 3600), ("minute", 60)];
-    let (count, unit) = units
-        .into_iter()
-        .map(|(unit, length)| (seconds / length, unit))
-        .find(|(count, unit)| *count > if *unit == "day" { 1 } else { 0 })
-        .unwrap_or((seconds, "second"));
-    match (count, unit) {
-        (0, _) => "less than a second".to_owned(),
-        (1, unit) => format!("1 {unit}"),
-        (count, unit) => format!("{count} {unit}s"),
-    }
-}
-
-fn rfc3339(seconds: i64) -> String {
-    let moment = time::OffsetDateTime::from_unix_timestamp(seconds).ok();
-    let text = moment.and_then(|m| {
-        m.format(&time::format_description::well_known::Rfc3339)
-            .ok()
-    });
-    text.unwrap_or_default()
 }
 
 fn id(container: &Container, whole: bool) -> &str {
@@ -156,20 +100,20 @@ fn listed(container: &Container) -> Listed<'_> {
         status: status(container),
         pid: container.pid,
         exit_code: container.exit_code,
-        created: rfc3339(container.created),
-        started: container.started.map(rfc3339),
-        finished: container.finished.map(rfc3339),
+        created: printer::rfc3339(container.created),
+        started: container.started.map(printer::rfc3339),
+        finished: container.finished.map(printer::rfc3339),
     }
 }
 
 fn status(container: &Container) -> String {
-    let since = |moment: Option<i64>| elapsed(moment.unwrap_or(container.created));
+    let ago = |moment: Option<i64>| printer::ago(moment.unwrap_or(container.created));
     match container.state {
         State::Created => "Created".to_owned(),
-        State::Running => format!("Up {}", since(container.started)),
+        State::Running => format!("Up {}", ago(container.started).trim_end_matches(" ago")),
         State::Exited => {
             let code = container.exit_code.unwrap_or_default();
-            format!("Exited ({code}) {} ago", since(container.finished))
+            format!("Exited ({code}) {}", ago(container.finished))
         }
     }
 }
@@ -190,32 +134,6 @@ fn command(words: &[String], whole: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_in_the_largest_unit_that_fits() {
-        let cases = [
-            (0, "less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "1 minute"),
-            (7199, "1 hour"),
-            (36 * 3600, "36 hours"),
-            (48 * 3600, "2 days"),
-        ];
-        for (seconds, words) in cases {
-            assert_eq!(in_words(seconds), words);
-        }
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-    }
-
-    #[test]
-    fn columns_are_below_each_other() {
-        let rows = [
-            ["A".to_owned(), "B".to_owned()],
-            ["long".to_owned(), "x".to_owned()],
-        ];
-        assert_eq!(table(&rows), ["A      B", "long   x"]);
-    }
 
     #[test]
     fn long_commands_are_cut_and_stay_on_one_line() {

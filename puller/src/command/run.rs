@@ -101,7 +101,7 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
     let (name, words) = split(&args.image_and_command)?;
     let given = variables(&args)?;
     let store = settings.open_store()?;
-    let image = find_image(settings, &store, name, args.pull)?;
+    let image = find_image(&store, name, args.pull)?;
     let config = &image.config.config;
     let arguments = command::arguments(config, args.entrypoint.as_deref(), words);
     if arguments.is_empty() {
@@ -186,10 +186,10 @@ fn variables(args: &Args) -> Result<Vec<OsString>> {
     Ok(variables)
 }
 
-fn find_image(settings: &Settings, store: &Arc<Store>, name: &str, pull: Pull) -> Result<Image> {
+fn find_image(store: &Arc<Store>, name: &str, pull: Pull) -> Result<Image> {
     match pull {
-        Pull::Missing => super::pull::ensure(settings, store, name),
-        Pull::Always => super::pull::ensure(settings, store, name),
+        Pull::Missing => super::pull::ensure(store, name),
+        Pull::Always => super::pull::always(store, name),
         Pull::Never => store.image(name)?.with_context(|| {
             format!("no such image: {name}, and --pull never forbids to fetch it")
         }),

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 pub mod overlay;
 mod probe;
+mod writable;
 
 pub use overlay::Overlay;
+pub use writable::Writable;
 
 /// What is stacked.
 #[derive(Debug, Clone, Copy)]

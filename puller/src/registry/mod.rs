@@ -1,1 +1,191 @@
-//! The client of the distribution protocol.
+//! The client of the distribution protocol (distribution-spec v1.1).
+//!
+//! A [`Registry`] stands for one host. References, the manifest PUT and cross-repository mounts go
+//! through `oci_distribution`; blobs travel by [`Http`](http) because they resume, report and prove
+//! themselves while they pass, and so do the reads whose answers have to be bounded and redirects judged.
+
+mod auth;
+mod blobs;
+mod challenge;
+mod credentials;
+mod endpoint;
+mod error;
+mod http;
+mod manifests;
+mod peer;
+mod redirect;
+mod retry;
+mod upload;
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Response, StatusCode};
+
+pub use blobs::{BlobBody, OpenBlobError};
+pub use credentials::{Credentials, stored};
+pub use endpoint::{Transport, is_loopback};
+pub use error::RegistryError;
+pub use manifests::{ManifestHead, RawManifest};
+pub use retry::RetryPolicy;
+pub use upload::{Chunks, Upload};
+
+use auth::Auth;
+use http::{Call, Http};
+use peer::Peer;
+
+/// How to talk to a registry.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryOptions {
+    /// HTTP or HTTPS, and whether certificates are checked.
+    pub transport: Transport,
+    /// What to log in with; else what other clients have stored, else nothing.
+    pub credentials: Option<Credentials>,
+    /// When to try again.
+    pub retry: RetryPolicy,
+    /// When to give up waiting.
+    pub timeouts: Timeouts,
+}
+
+/// How long to wait for a sign of life.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For an answer, or the next bytes of one.
+    pub idle: Duration,
+    /// For the answer to an upload: the registry hashes and syncs before it gives one.
+    pub commit: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            commit: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What a request needs to be allowed: the token's scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Scope {
+    repository: String,
+    push: bool,
+    /// A repository to read from as well, for a mount.
+    from: Option<String>,
+}
+
+impl Scope {
+    fn pull(repository: &str) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            push: false,
+            from: None,
+        }
+    }
+
+    fn push(repository: &str) -> Self {
+        Self {
+            push: true,
+            ..Self::pull(repository)
+        }
+    }
+
+    fn words(&self) -> Vec<String> {
+        let actions = if self.push { "pull,push" } else { "pull" };
+        let own = format!("repository:{}:{actions}", self.repository);
+        let from = self.from.as_ref().filter(|from| **from != self.repository);
+        std::iter::once(own)
+            .chain(from.map(|from| format!("repository:{from}:pull")))
+            .collect()
+    }
+
+    fn key(&self) -> String {
+        self.words().join(" ")
+    }
+}
+
+/// One registry.
+pub struct Registry {
+    name: String,
+    http: Http,
+    auth: Auth,
+    peer: Peer,
+}
+
+impl Registry {
+    /// A client for the registry called `name` (`docker.io`, `localhost:5000`). Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The name is not a host with an optional port.
+    pub fn new(name: &str, options: &RegistryOptions) -> Result<Self, RegistryError> {
+        let base = endpoint::base(name, options.transport)?;
+        let verify = options.transport != Transport::Unverified;
+        let credentials = options.credentials.clone().or_else(|| stored(name));
+        Ok(Self {
+            name: name.to_owned(),
+            peer: Peer::new(&base, verify, options.timeouts),
+            http: Http::new(base, verify, options.retry, options.timeouts),
+            auth: Auth::new(credentials),
+        })
+    }
+
+    /// The name that references use.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When a broken transfer is tried again.
+    pub fn retry(&self) -> RetryPolicy {
+        self.http.policy
+    }
+
+    /// Sends with the Authorization that the scope needs, obtained or renewed once on a 401.
+    async fn send(&self, call: &Call<'_>, scope: &Scope) -> Result<Response, RegistryError> {
+        let used = self.auth.known(scope).await;
+        let response = self.http.send(call, used.as_ref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match self.authorize(&response, scope, used.as_ref()).await? {
+            Some(renewed) => self.http.send(call, Some(&renewed)).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn authorize(
+        &self,
+        response: &Response,
+        scope: &Scope,
+        used: Option<&HeaderValue>,
+    ) -> Result<Option<HeaderValue>, RegistryError> {
+        // Another host's challenge is not answered: it would be given this registry's credentials.
+        if !redirect::same_origin(self.http.base(), response.url()) {
+            return Ok(None);
+        }
+        let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
+        let text: Vec<&str> = challenges.filter_map(|h| h.to_str().ok()).collect();
+        self.auth
+            .meet(&self.http, &text.join(", "), scope, used)
+            .await
+    }
+
+    /// [`Registry::send`], where only success will do.
+    async fn expect(&self, call: &Call<'_>, scope: &Scope) -> Result<Response, RegistryError> {
+        let response = self.send(call, scope).await?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(self.http.status_error(call, response).await)
+        }
+    }
+
+    /// `BASE/v2/REPOSITORY/…`; names are checked by the reference grammar, so none needs escaping.
+    fn url(&self, repository: &str, rest: &str) -> reqwest::Url {
+        let mut url = self.http.base().clone();
+        url.set_path(&format!("/v2/{repository}/{rest}"));
+        url
+    }
+}

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use rustix::fs::MemfdFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
+use crate::driver::Writable;
 use crate::userns::Privilege;
 
 pub mod command;
@@ -136,20 +137,16 @@ pub fn run(container: &Container, started: impl FnOnce(i32)) -> Result<Exit, Run
 /// Makes the container's directories and files, and writes down what is to happen.
 fn prepare(container: &Container) -> Result<Spec, RunError> {
     let directory = &container.directory;
-    let path = |name: &str| directory.join(name);
-    // The upper directory becomes the container's root, which everybody may enter.
-    for (name, mode) in [("upper", 0o755), ("work", 0o700), ("merged", 0o700)] {
-        match rustix::fs::mkdir(path(name), sys::mode(mode)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-            Err(error) => return Err(host("making the container's directories")(error.into())),
-        }
-    }
+    let writable = Writable::of(directory);
+    writable
+        .make(&container.lowers)
+        .map_err(host("making the container's directories"))?;
     let files = hostfiles::write(directory, &container.hostname);
     Ok(Spec {
         lowers: container.lowers.clone(),
-        upper: path("upper"),
-        work: path("work"),
-        merged: path("merged"),
+        upper: writable.upper,
+        work: writable.work,
+        merged: writable.merged,
         volatile: container.ephemeral,
         rootless: container.privilege == Privilege::UserNamespace,
         hostname: container.hostname.clone(),
@@ -176,8 +173,8 @@ fn start(container: &Container, spec: &Spec) -> Result<(i32, OwnedFd, OwnedFd), 
         false => std::fs::File::open("/dev/null").map(OwnedFd::from),
     };
     let stdin = stdin.map_err(host("opening standard input"))?;
-    let empty = container.directory.join("merged");
-    let program = exe::open(&empty, spec.rootless).map_err(host("opening our own program"))?;
+    let program =
+        exe::open(&spec.merged, spec.rootless).map_err(host("opening our own program"))?;
     let arguments = StringList::new(vec![CString::new(init::NAME).unwrap_or_default()]);
     // Nothing of the person's environment is the container's business, nor may it steer the loader.
     let environment = StringList::new(Vec::new());

@@ -2,6 +2,7 @@
 
 use oci_distribution::Reference;
 use strata_oci::digest::Digest;
+use strata_oci::name::{Repository, Tag};
 
 use super::StoreError;
 
@@ -27,6 +28,9 @@ impl Name {
     /// Reads a name by docker's rules: `debian` is `docker.io/library/debian:latest`, and the first
     /// component is a registry when it has a dot or a colon or is `localhost`.
     pub fn parse(text: &str) -> Result<Self, StoreError> {
+        if let Some(name) = plain(text) {
+            return Ok(name);
+        }
         let refused = |reason: String| StoreError::Reference {
             text: text.chars().take(300).collect(),
             reason,
@@ -71,6 +75,51 @@ impl Name {
             Target::Digest(digest) => format!("{repository}@{digest}"),
         }
     }
+}
+
+/// Reads the names that people write. The library's parser compiles a regular expression first, which
+/// takes longer than all else that a command does to find an image; it decides on the rest.
+fn plain(text: &str) -> Option<Name> {
+    let (rest, digest) = match text.split_once('@') {
+        Some((rest, digest)) => (rest, Some(digest.parse().ok()?)),
+        None => (text, None),
+    };
+    let (name, tag) = match rest.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag.parse::<Tag>().ok()?)),
+        _ => (rest, None),
+    };
+    let (registry, path) = match name.split_once('/') {
+        Some((first, path)) if first == "localhost" || first.contains(['.', ':']) => (first, path),
+        _ => ("docker.io", name),
+    };
+    let path: Repository = path.parse().ok()?;
+    let registry = match registry {
+        "index.docker.io" => "docker.io",
+        other if is_registry(other) => other,
+        _ => return None,
+    };
+    let library = registry == "docker.io" && !path.as_str().contains('/');
+    Some(Name {
+        repository: format!("{registry}/{}{path}", if library { "library/" } else { "" }),
+        target: match (digest, tag) {
+            (Some(digest), _) => Target::Digest(digest),
+            (None, Some(tag)) => Target::Tag(tag.to_string()),
+            (None, None) => Target::Tag("latest".to_owned()),
+        },
+    })
+}
+
+/// A host name, with a port if need be.
+fn is_registry(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "1"));
+    let is_label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    host.split('.').all(is_label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `docker.io/library/debian` without what everyone leaves out.
@@ -127,6 +176,21 @@ mod tests {
     }
 
     #[test]
+    fn common_names_need_no_regular_expression() {
+        let digest = Digest::of(b"x");
+        let by_digest = format!("ghcr.io/a/b@{digest}");
+        for text in [
+            "debian",
+            "debian:12",
+            "localhost:5000/app:v1",
+            "127.0.0.1:80/a/b",
+            &by_digest,
+        ] {
+            assert!(plain(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_name_is_refused() {
         let sha384 = format!("debian@sha384:{}", "a".repeat(96));
         for bad in [
@@ -150,6 +214,16 @@ mod tests {
             if let Ok(name) = Name::parse(&text) {
                 prop_assert_eq!(&Name::parse(&name.full()).expect("full"), &name);
                 prop_assert_eq!(&Name::parse(&name.familiar()).expect("familiar"), &name);
+            }
+        }
+
+        #[test]
+        fn what_is_read_plainly_is_read_as_the_library_reads_it(
+            text in "(index\\.docker\\.io/|docker\\.io/|localhost/|[a-zA-Z0-9.:-]{1,6}/)?[a-z0-9]{1,3}([a-z0-9._/-]{0,6}[a-z0-9])?(:[a-zA-Z0-9._-]{1,5})?(@sha256:[0-9a-f]{63,64})?",
+        ) {
+            if let Some(name) = plain(&text) {
+                let reference: Reference = text.parse().expect("the library takes it too");
+                prop_assert_eq!(name, Name::of(&reference).expect("of a known algorithm"));
             }
         }
 

@@ -2,6 +2,7 @@
 //! of the machine's own static busybox.
 
 mod files;
+mod images;
 mod mounts;
 mod process;
 mod support;

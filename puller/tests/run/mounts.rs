@@ -14,12 +14,7 @@ fn an_image_is_mounted_with_a_writable_layer_or_without() {
             m.strata(&["mount", "base"]).fails(1, "strata unshare");
             let script = "set -e; s=$0; p=$($s mount base); cat $p/data/one; echo x > $p/data/one; rm $p/data/two; ls $p/data; \
                           $s umount $p; p=$($s mount --ro base); cat $p/data/one; ! echo x 2>/dev/null > $p/data/one; $s umount -a; $s mount";
-            let program = m
-                .command(&[])
-                .get_program()
-                .to_str()
-                .expect("text")
-                .to_owned();
+            let program = m.program().display().to_string();
             let out = m.strata(&["unshare", "sh", "-c", script, &program]).ok();
             assert_eq!(out, "one\none\nsub\none");
             m.assert_tidy();

@@ -117,7 +117,8 @@ fn the_process_is_confined() {
         assert_eq!(m.sh(&[], "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c; ls /sys/firmware | wc -l").ok(), "0\n0");
         let devices = "echo x > /dev/null; test -c /dev/urandom && test -d /dev/shm && test -e /dev/pts/ptmx && ls /dev | wc -l";
         assert!(m.sh(&[], devices).ok().parse::<u32>().expect("number") < 20);
-        assert_eq!(m.sh(&[], "ps | wc -l").ok(), "4", "only its own processes");
+        let processes: u32 = m.sh(&[], "ps | wc -l").ok().parse().expect("number");
+        assert!((2..=4).contains(&processes), "only its own: {processes}");
     }
 }
 
@@ -229,7 +230,8 @@ fn a_container_dies_with_its_runner_and_the_store_is_put_right() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         until("it is dead", || !alive());
-        assert_eq!(m.state_of("victim"), "exited");
+        // Its last work in the kernel, the unmounting, may take a moment.
+        until("it has ended", || m.state_of("victim") == "exited");
         let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
         assert!(
             !mounts.contains(&m.root().display().to_string()),

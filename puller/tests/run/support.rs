@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -61,22 +60,6 @@ fn is_root() -> bool {
     matches!(strata::userns::current(), Ok(Some(Privilege::Root)))
 }
 
-/// The program, where everybody may execute it.
-fn program() -> &'static Path {
-    static COPY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = COPY.get_or_init(|| {
-        let dir = tempfile::tempdir().expect("tempdir");
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
-        let path = dir.path().join("strata");
-        let built = env!("CARGO_BIN_EXE_strata");
-        if fs::hard_link(built, &path).is_err() {
-            fs::copy(built, &path).expect("copy the program");
-        }
-        (dir, path)
-    });
-    path
-}
-
 impl Machine {
     /// Root's store, when the test is root, and an ordinary user's. Each has the image `base`.
     pub(crate) fn both() -> Vec<Self> {
@@ -91,6 +74,10 @@ impl Machine {
         let dir = tempfile::tempdir().expect("tempdir");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         let machine = Self { dir, rootless };
+        let built = env!("CARGO_BIN_EXE_strata");
+        if fs::hard_link(built, machine.program()).is_err() {
+            fs::copy(built, machine.program()).expect("copy the program");
+        }
         machine.image(
             "base",
             &[base_layer()],
@@ -105,6 +92,11 @@ impl Machine {
 
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("store")
+    }
+
+    /// The program, where everybody may execute it.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.outside("strata")
     }
 
     /// A place outside the store.
@@ -172,15 +164,20 @@ impl Machine {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = Command::new(self.program());
+        command.args(args);
+        self.prepare(command)
+    }
+
+    /// Lets a command run as the store's user, with no input.
+    pub(crate) fn prepare(&self, mut command: Command) -> Command {
         command
             .env("STRATA_ROOT", self.root())
             .env("HOME", self.dir.path())
-            .args(args);
+            .stdin(Stdio::null());
         if self.rootless && is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command.stdin(Stdio::null());
         command
     }
 

@@ -68,7 +68,11 @@ fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
     for algorithm in names(&data.join("blobs")) {
         for shard in names(&data.join("blobs").join(&algorithm)) {
             let directory = data.join("blobs").join(&algorithm).join(shard);
-            files.extend(names(&directory).into_iter().map(|hex| format!("{algorithm}:{hex}")));
+            files.extend(
+                names(&directory)
+                    .into_iter()
+                    .map(|hex| format!("{algorithm}:{hex}")),
+            );
         }
     }
     audit.blobs = rows.len();
@@ -80,10 +84,14 @@ fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
         match fs::read(algorithm.join(&hex[..2]).join(hex)) {
             Ok(bytes) if !parsed.matches(&bytes) || bytes.len().to_string() != size => {
                 let length = bytes.len();
-                audit.wrong.push(format!("{digest} of {size} bytes has {length} others"));
+                audit
+                    .wrong
+                    .push(format!("{digest} of {size} bytes has {length} others"));
             }
             Ok(_) => {}
-            Err(error) => audit.wrong.push(format!("{digest} has a row and no bytes: {error}")),
+            Err(error) => audit
+                .wrong
+                .push(format!("{digest} has a row and no bytes: {error}")),
         }
         files.remove(digest);
     }
@@ -97,7 +105,9 @@ fn check_manifests(db: &Connection, audit: &mut Audit) -> Result<()> {
     while let Some(row) = rows.next()? {
         let (digest, bytes) = (row.get::<_, String>(0)?, row.get::<_, Vec<u8>>(1)?);
         if !digest.parse::<Digest>()?.matches(&bytes) {
-            audit.wrong.push(format!("manifest {digest} has other bytes"));
+            audit
+                .wrong
+                .push(format!("manifest {digest} has other bytes"));
         }
     }
     let missing = "SELECT m.digest || ' needs ' || n.digest FROM manifest_blob n \
@@ -118,5 +128,7 @@ pub fn strings(db: &Connection, query: &str) -> Result<Vec<String>> {
 /// The names in a directory; none when there is no such directory.
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect()
 }

@@ -20,15 +20,24 @@ enum What {
 
 impl Key {
     pub(super) fn blob(repository: &str, digest: Digest) -> Self {
-        Self { repository: repository.to_owned(), what: What::Blob(digest) }
+        Self {
+            repository: repository.to_owned(),
+            what: What::Blob(digest),
+        }
     }
 
     pub(super) fn manifest(repository: &str, digest: Digest) -> Self {
-        Self { repository: repository.to_owned(), what: What::Manifest(digest) }
+        Self {
+            repository: repository.to_owned(),
+            what: What::Manifest(digest),
+        }
     }
 
     pub(super) fn tag(repository: &str, tag: String) -> Self {
-        Self { repository: repository.to_owned(), what: What::Tag(tag) }
+        Self {
+            repository: repository.to_owned(),
+            what: What::Tag(tag),
+        }
     }
 
     /// Where a server has it.
@@ -88,27 +97,33 @@ impl Ledger {
     }
 
     fn there(&self, repository: &str) -> impl Iterator<Item = (&What, &Digest)> {
-        self.states.iter().filter_map(move |(key, states)| match states.as_slice() {
-            [Some(digest)] if key.repository == repository => Some((&key.what, digest)),
-            _ => None,
-        })
+        self.states
+            .iter()
+            .filter_map(move |(key, states)| match states.as_slice() {
+                [Some(digest)] if key.repository == repository => Some((&key.what, digest)),
+                _ => None,
+            })
     }
 
     /// The manifests of a repository.
     pub(super) fn manifests(&self, repository: &str) -> Vec<Digest> {
-        let manifests = self.there(repository).filter_map(|(what, digest)| match what {
-            What::Manifest(_) => Some(digest.clone()),
-            _ => None,
-        });
+        let manifests = self
+            .there(repository)
+            .filter_map(|(what, digest)| match what {
+                What::Manifest(_) => Some(digest.clone()),
+                _ => None,
+            });
         manifests.collect()
     }
 
     /// The tags of a repository, those of one manifest if it is given.
     pub(super) fn tags(&self, repository: &str, of: Option<&Digest>) -> Vec<String> {
-        let tags = self.there(repository).filter_map(|(what, digest)| match what {
-            What::Tag(tag) if of.is_none_or(|of| of == digest) => Some(tag.clone()),
-            _ => None,
-        });
+        let tags = self
+            .there(repository)
+            .filter_map(|(what, digest)| match what {
+                What::Tag(tag) if of.is_none_or(|of| of == digest) => Some(tag.clone()),
+                _ => None,
+            });
         tags.collect()
     }
 }

@@ -141,7 +141,8 @@ impl Client {
         });
         self.push_blob(server, repository, config)?;
         let manifest = manifest.to_string().into_bytes();
-        self.manifests.insert(Digest::of(&manifest), manifest.clone());
+        self.manifests
+            .insert(Digest::of(&manifest), manifest.clone());
         if self.random.random_ratio(1, 5) {
             let digest = Digest::of(&manifest);
             self.put_manifest(server, repository, &digest.to_string(), None, &manifest)
@@ -160,7 +161,10 @@ impl Client {
         manifest: &[u8],
     ) -> io::Result<()> {
         let digest = Some(Digest::of(manifest));
-        let mut changes = vec![(Key::manifest(repository, Digest::of(manifest)), digest.clone())];
+        let mut changes = vec![(
+            Key::manifest(repository, Digest::of(manifest)),
+            digest.clone(),
+        )];
         changes.extend(tag.map(|tag| (Key::tag(repository, tag), digest)));
         let target = format!("/v2/{repository}/manifests/{reference}");
         let headers = [("Content-Type", OCI_MANIFEST)];
@@ -170,7 +174,11 @@ impl Client {
 
     fn push_loose(&mut self, server: SocketAddr, repository: &str) -> io::Result<()> {
         // Of its own: an empty blob may be a layer somewhere.
-        let bytes = [&self.random.next_u64().to_le_bytes(), self.fresh().as_slice()].concat();
+        let bytes = [
+            &self.random.next_u64().to_le_bytes(),
+            self.fresh().as_slice(),
+        ]
+        .concat();
         let digest = Digest::of(&bytes);
         self.push_blob(server, repository, bytes)?;
         self.loose.push((repository.to_owned(), digest));
@@ -229,7 +237,11 @@ impl Client {
             return Ok(());
         };
         let [first, second] = &self.repositories;
-        let to = if from == *first { second.clone() } else { first.clone() };
+        let to = if from == *first {
+            second.clone()
+        } else {
+            first.clone()
+        };
         let target = format!("/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
         let change = [(Key::blob(&to, digest.clone()), Some(digest.clone()))];
         self.change(&change, 201, || send(server, "POST", &target, &[], b""))?;
@@ -290,10 +302,16 @@ fn observe(server: SocketAddr, key: &Key) -> io::Result<Result<Option<Digest>, S
             if told == actual.to_string() {
                 Ok(Some(actual))
             } else {
-                Err(format!("{target}: {} bytes of {actual}, said to be {told}", reply.body.len()))
+                Err(format!(
+                    "{target}: {} bytes of {actual}, said to be {told}",
+                    reply.body.len()
+                ))
             }
         }
-        status => Err(format!("{target}: {status} {}", String::from_utf8_lossy(&reply.body))),
+        status => Err(format!(
+            "{target}: {status} {}",
+            String::from_utf8_lossy(&reply.body)
+        )),
     })
 }
 
@@ -303,7 +321,10 @@ fn accept(reply: Reply, expected: u16) -> io::Result<Reply> {
         return Ok(reply);
     }
     let body = String::from_utf8_lossy(&reply.body);
-    Err(Error::other(format!("{} instead of {expected}: {body}", reply.status)))
+    Err(Error::other(format!(
+        "{} instead of {expected}: {body}",
+        reply.status
+    )))
 }
 
 /// Random bytes of sizes as they come: mostly small, now and then nothing or more than one batch of a server's.

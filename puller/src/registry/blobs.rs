@@ -1,0 +1,270 @@
+//! Blobs over the wire: existence, ranged GET, mount (distribution-spec, "Pulling blobs", "Mounting a
+//! blob from another repository").
+
+use bytes::Bytes;
+use oci_distribution::errors::OciDistributionError;
+use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Method, Response};
+use strata_oci::verify::VerifyError;
+use strata_oci::{Descriptor, Digest};
+
+use super::error::chain;
+use super::http::{Call, authority};
+use super::{Registry, RegistryError, Scope, Timeouts};
+
+/// The bytes of a blob as they arrive. Nothing is proved yet.
+pub struct BlobBody {
+    /// The offset of the first byte: what was asked for, or 0 of a server that ignores ranges.
+    pub start: u64,
+    response: Response,
+    timeouts: Timeouts,
+}
+
+impl BlobBody {
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke or has been silent for too long: worth another try.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        let idle = self.timeouts.idle;
+        let reason = match tokio::time::timeout(idle, self.response.chunk()).await {
+            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Err(error)) => chain(&error.without_url()),
+            Err(_) => format!("no data for {idle:?}"),
+        };
+        let host = authority(self.response.url());
+        Err(RegistryError::Unreachable { host, reason })
+    }
+}
+
+/// Why a blob does not begin to flow.
+#[derive(Debug)]
+pub enum OpenBlobError {
+    /// The server answered a request for a range with another one.
+    Range(RegistryError),
+    /// Anything else.
+    Other(RegistryError),
+}
+
+impl Registry {
+    /// Asks whether the repository has a blob.
+    pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+        let url = self.url(repository, &format!("blobs/{digest}"));
+        let call = Call::new(Method::HEAD, url, format!("blob {digest}"));
+        let response = self.send(&call, &Scope::push(repository)).await?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(self.http.status_error(&call, response).await),
+        }
+    }
+
+    /// Begins to fetch a blob from an offset below its size.
+    pub async fn open_blob(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<BlobBody, OpenBlobError> {
+        let what = format!("blob {}", blob.digest);
+        let url = self.url(repository, &format!("blobs/{}", blob.digest));
+        let mut call = Call::new(Method::GET, url, what.clone());
+        if from > 0 {
+            let range = HeaderValue::try_from(format!("bytes={from}-"));
+            let range = range.map_err(|e| OpenBlobError::Other(protocol(&what, e.to_string())))?;
+            call.headers.insert(RANGE, range);
+        }
+        let response = self.expect(&call, &Scope::pull(repository)).await;
+        let response = response.map_err(|error| match error {
+            RegistryError::Status { status: 416, .. } => OpenBlobError::Range(error),
+            error => OpenBlobError::Other(error),
+        })?;
+        let start = match response.status().as_u16() {
+            200 => 0,
+            206 if from > 0 => {
+                check_range(&response, from, blob.size)
+                    .map_err(|why| OpenBlobError::Range(protocol(&what, why)))?;
+                from
+            }
+            other => {
+                let why = format!("status {other} to a request for the whole");
+                return Err(OpenBlobError::Other(protocol(&what, why)));
+            }
+        };
+        self.check_body(&what, &response, blob.size, start)
+            .map_err(OpenBlobError::Other)?;
+        Ok(BlobBody {
+            start,
+            response,
+            timeouts: self.http.timeouts,
+        })
+    }
+
+    fn check_body(
+        &self,
+        what: &str,
+        response: &Response,
+        size: u64,
+        start: u64,
+    ) -> Result<(), RegistryError> {
+        if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            return Err(protocol(what, "the bytes are encoded once more".to_owned()));
+        }
+        match response.content_length() {
+            Some(length) if length != size - start => Err(RegistryError::Content {
+                what: what.to_owned(),
+                source: VerifyError::Size {
+                    expected: size,
+                    actual: start.saturating_add(length),
+                },
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fetches a small blob whole, proved.
+    pub async fn get_blob(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        max: u64,
+    ) -> Result<Bytes, RegistryError> {
+        let what = format!("blob {}", blob.digest);
+        if blob.size > max {
+            let why = format!("{} bytes: at most {max} are read", blob.size);
+            return Err(protocol(&what, why));
+        }
+        let mut failures = 0;
+        loop {
+            let error = match self.get_once(repository, blob).await {
+                Ok(bytes) if blob.digest.matches(&bytes) => return Ok(bytes),
+                Ok(bytes) => {
+                    let source = VerifyError::Digest {
+                        expected: blob.digest.clone(),
+                        actual: Digest::of(&bytes),
+                    };
+                    return Err(RegistryError::Content { what, source });
+                }
+                Err(error @ RegistryError::Unreachable { .. }) => error,
+                Err(error) => return Err(error),
+            };
+            failures += 1;
+            match self.http.policy.wait(failures, None) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return Err(error),
+            }
+        }
+    }
+
+    async fn get_once(&self, repository: &str, blob: &Descriptor) -> Result<Bytes, RegistryError> {
+        let opened = self.open_blob(repository, blob, 0).await;
+        let mut body = opened.map_err(|error| match error {
+            OpenBlobError::Range(error) | OpenBlobError::Other(error) => error,
+        })?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await? {
+            let actual = (bytes.len() + chunk.len()) as u64;
+            if actual > blob.size {
+                let expected = blob.size;
+                return Err(RegistryError::Content {
+                    what: format!("blob {}", blob.digest),
+                    source: VerifyError::Size { expected, actual },
+                });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.into())
+    }
+
+    /// Asks to link a blob of the repository `from` into `repository`; `false` when the registry
+    /// would rather have it uploaded.
+    pub async fn mount_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        from: &str,
+    ) -> Result<bool, RegistryError> {
+        let what = format!("mount of blob {digest} from {from}");
+        let scope = Scope {
+            from: Some(from.to_owned()),
+            ..Scope::push(repository)
+        };
+        let target = self.peer.reference(repository, "latest");
+        let source = self.peer.reference(from, "latest");
+        let digest = digest.to_string();
+        self.through_peer(&what, &scope, async |client| {
+            match client.mount_blob(&target, &source, &digest).await {
+                Ok(()) => Ok(true),
+                // 202: the registry has begun an upload session instead.
+                Err(OciDistributionError::SpecViolationError(_)) => Ok(false),
+                // A registry need not let everyone mount: the upload decides.
+                Err(OciDistributionError::ServerError {
+                    code: 400 | 403 | 404 | 405,
+                    ..
+                }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
+
+fn protocol(what: &str, why: String) -> RegistryError {
+    RegistryError::Protocol {
+        what: what.to_owned(),
+        why,
+    }
+}
+
+/// `Content-Range: bytes FROM-LAST/SIZE` must continue what is here (RFC 9110, 14.4).
+fn check_range(response: &Response, from: u64, size: u64) -> Result<(), String> {
+    let header = response.headers().get(CONTENT_RANGE);
+    let text = header
+        .and_then(|value| value.to_str().ok())
+        .ok_or("a partial answer without Content-Range")?;
+    if continues(text, from, size) {
+        Ok(())
+    } else {
+        let shown: String = text.chars().take(80).collect();
+        Err(format!(
+            "Content-Range {shown:?} to a request for bytes {from}-{} of {size}",
+            size - 1
+        ))
+    }
+}
+
+fn continues(text: &str, from: u64, size: u64) -> bool {
+    let parse = || {
+        let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        let number = |text: &str| text.trim().parse::<u64>().ok();
+        let whole = total.trim() == "*" || number(total)? == size;
+        Some(number(first)? == from && number(last)?.checked_add(1) == Some(size) && whole)
+    };
+    parse().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_rest_continues() {
+        assert!(continues("bytes 5-9/10", 5, 10));
+        assert!(continues("bytes 5-9/*", 5, 10));
+        for wrong in [
+            "bytes 0-9/10",
+            "bytes 4-9/10",
+            "bytes 5-8/10",
+            "bytes 5-9/11",
+            "bytes */10",
+            "items 5-9/10",
+            "bytes 5-18446744073709551615/10",
+            "",
+        ] {
+            assert!(!continues(wrong, 5, 10), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What goes wrong between a client and a registry.
+
+use strata_oci::verify::VerifyError;
+
+/// A request to a registry that failed for good.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// Not a host with an optional port.
+    #[error("{0:?} is not a registry's name: expected a host and an optional port")]
+    Name(String),
+    /// No answer, after all tries.
+    #[error("{host} cannot be reached: {reason}")]
+    Unreachable {
+        /// The host that was asked.
+        host: String,
+        /// The chain of causes.
+        reason: String,
+    },
+    /// The HTTP client could not be made.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Client(String),
+    /// It is not there.
+    #[error("{what} is not in the registry{}", detail(.message))]
+    NotFound {
+        /// What was asked for.
+        what: String,
+        /// The registry's words.
+        message: String,
+    },
+    /// Credentials are missing, wrong or not enough.
+    #[error("{host} refuses access to {what}{}: log in, or check the name", detail(.message))]
+    Denied {
+        /// The registry, or its token service.
+        host: String,
+        /// What was asked for.
+        what: String,
+        /// The registry's words.
+        message: String,
+    },
+    /// Any other answer that is not success.
+    #[error("{what}: the registry answered {status}{}", detail(.message))]
+    Status {
+        /// What was asked for.
+        what: String,
+        /// The HTTP status.
+        status: u16,
+        /// The registry's words.
+        message: String,
+    },
+    /// An answer that breaks the protocol.
+    #[error("{what}: the registry's answer is not valid: {why}")]
+    Protocol {
+        /// What was asked for.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An address that the registry named and that is not asked.
+    #[error("{what}: the registry leads to {target}, which is refused: {why}")]
+    Redirect {
+        /// What was asked for.
+        what: String,
+        /// Where it would lead.
+        target: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The bytes are not those that the digest names.
+    #[error("{what}: {source}")]
+    Content {
+        /// What was asked for.
+        what: String,
+        /// How it differs.
+        source: VerifyError,
+    },
+    /// A file on this side cannot be read or written.
+    #[error("{what}: {source}")]
+    Local {
+        /// Which one.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+fn detail(message: &str) -> String {
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(" ({message})")
+    }
+}
+
+/// An error's own words and those of all its causes: reqwest's say little at the top.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}

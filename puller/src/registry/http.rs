@@ -1,0 +1,410 @@
+//! Requests and their answers: redirects that are judged one by one, timeouts, and another try
+//! after failures that pass.
+//!
+//! Loading the machine's certificates takes longer than a whole exchange with a registry on this
+//! machine, so each client is made when its first request is sent.
+
+use std::future::Future;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use tokio::sync::OnceCell;
+
+use super::error::chain;
+use super::redirect::{self, Guarded, Zone};
+use super::retry::{RetryPolicy, is_transient, retry_after};
+use super::{RegistryError, Timeouts};
+
+const MAX_REDIRECTS: usize = 5;
+/// No error document that is worth showing is longer.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// One request, before credentials.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body<'a>,
+    /// For messages: `manifest latest of library/debian`.
+    pub(super) what: String,
+}
+
+/// What a request carries.
+pub(super) enum Body<'a> {
+    None,
+    Bytes(Bytes),
+    /// Made anew for each try; not repeated by [`Http`], because the upload has to begin again.
+    Stream(&'a (dyn Fn() -> reqwest::Body + Send + Sync)),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, url: Url, what: impl Into<String>) -> Self {
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Body::None,
+            what: what.into(),
+        }
+    }
+}
+
+/// Why one try failed.
+enum Failure {
+    /// Another try may do better, after this wait if the server named one.
+    Passing(RegistryError, Option<Duration>),
+    Final(RegistryError),
+}
+
+/// The HTTP side of one registry.
+pub(super) struct Http {
+    base: Url,
+    verify: bool,
+    pub(super) policy: RetryPolicy,
+    pub(super) timeouts: Timeouts,
+    zone: OnceCell<Zone>,
+    own: OnceLock<Client>,
+    foreign_plain: OnceLock<Client>,
+    foreign_tls: OnceLock<Client>,
+}
+
+impl Http {
+    pub(super) fn new(base: Url, verify: bool, policy: RetryPolicy, timeouts: Timeouts) -> Self {
+        Self {
+            base,
+            verify,
+            policy,
+            timeouts,
+            zone: OnceCell::new(),
+            own: OnceLock::new(),
+            foreign_plain: OnceLock::new(),
+            foreign_tls: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    /// `host[:port]`, for messages.
+    pub(super) fn host(&self) -> String {
+        authority(&self.base)
+    }
+
+    /// Sends until there is an answer that another try would not change: any status but the
+    /// transient ones. `authorization` goes to the registry's own origin only.
+    pub(super) async fn send(
+        &self,
+        call: &Call<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, RegistryError> {
+        let mut failures = 0;
+        loop {
+            match self.once(call, authorization).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(error, asked)) => {
+                    failures += 1;
+                    let wait = self.policy.wait(failures, asked);
+                    let repeatable = !matches!(call.body, Body::Stream(_));
+                    let Some(wait) = wait.filter(|_| repeatable) else {
+                        return Err(error);
+                    };
+                    tracing::debug!(%error, failures, ?wait, "trying again");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// One try, redirects included.
+    async fn once(
+        &self,
+        call: &Call<'_>,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let mut url = call.url.clone();
+        self.judge(call, &url).await.map_err(Failure::Final)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.hop(call, &url, authorization).await?;
+            let status = response.status();
+            if is_transient(status) {
+                let asked = retry_after(response.headers());
+                let error = self.status_error(call, response).await;
+                return Err(Failure::Passing(error, asked));
+            }
+            if !follows(&call.method, status) {
+                return Ok(response);
+            }
+            url = location(&response, call).map_err(Failure::Final)?;
+            self.judge(call, &url).await.map_err(Failure::Final)?;
+        }
+        Err(Failure::Final(RegistryError::Protocol {
+            what: call.what.clone(),
+            why: format!("more than {MAX_REDIRECTS} redirects"),
+        }))
+    }
+
+    async fn hop(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let client = self.client(url).await.map_err(Failure::Final)?;
+        let mut headers = call.headers.clone();
+        if !redirect::same_origin(&call.url, url) {
+            headers.remove(AUTHORIZATION);
+        }
+        let mut request = client
+            .request(call.method.clone(), url.clone())
+            .headers(headers);
+        if let Some(value) = authorization.filter(|_| redirect::same_origin(&self.base, url)) {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let sent = match &call.body {
+            Body::None => self.timely(request.send()).await,
+            Body::Bytes(bytes) => self.timely(request.body(bytes.clone()).send()).await,
+            // The answer comes after the whole body: whoever makes the stream watches it.
+            Body::Stream(make) => Some(request.body(make()).send().await),
+        };
+        let host = authority(url);
+        match sent {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(error)) => {
+                let reason = chain(&error.without_url());
+                // A certificate does not become valid by asking again, a refused network neither.
+                let lasting = reason.contains("certificate") || reason.contains("not public");
+                let error = RegistryError::Unreachable { host, reason };
+                Err(if lasting {
+                    Failure::Final(error)
+                } else {
+                    Failure::Passing(error, None)
+                })
+            }
+            None => {
+                let reason = format!("no answer within {:?}", self.timeouts.idle);
+                let error = RegistryError::Unreachable { host, reason };
+                Err(Failure::Passing(error, None))
+            }
+        }
+    }
+
+    async fn timely<T>(&self, request: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.timeouts.idle, request).await.ok()
+    }
+
+    async fn judge(&self, call: &Call<'_>, url: &Url) -> Result<(), RegistryError> {
+        if redirect::same_origin(&self.base, url) {
+            return Ok(());
+        }
+        match redirect::refusal(&self.base, self.zone().await, url) {
+            None => Ok(()),
+            Some(why) => Err(RegistryError::Redirect {
+                what: call.what.clone(),
+                target: format!("{}://{}", url.scheme(), authority(url)),
+                why,
+            }),
+        }
+    }
+
+    /// Where the registry itself is; where its name has several addresses, the most public.
+    async fn zone(&self) -> Zone {
+        let find = async || {
+            if let Some(zone) = redirect::literal_zone(&self.base) {
+                return zone;
+            }
+            let host = self.base.host_str().unwrap_or_default();
+            let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else {
+                return Zone::Public;
+            };
+            let zones: Vec<Zone> = addresses.map(|a| redirect::zone(a.ip())).collect();
+            let all = |zone| !zones.is_empty() && zones.iter().all(|z| *z == zone);
+            if all(Zone::Loopback) {
+                Zone::Loopback
+            } else if zones.contains(&Zone::Public) || zones.is_empty() {
+                Zone::Public
+            } else {
+                Zone::Private
+            }
+        };
+        *self.zone.get_or_init(find).await
+    }
+
+    async fn client(&self, url: &Url) -> Result<&Client, RegistryError> {
+        let tls = url.scheme() == "https";
+        let own = redirect::same_origin(&self.base, url);
+        let slot = match (own, tls) {
+            (true, _) => &self.own,
+            (false, false) => &self.foreign_plain,
+            (false, true) => &self.foreign_tls,
+        };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(self.timeouts.connect)
+            .tcp_nodelay(true)
+            .referer(false);
+        if !tls {
+            // No certificate is needed, so none is loaded; https never goes through this client.
+            builder = builder.tls_certs_only([]);
+        } else if own && !self.verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if redirect::literal_zone(url) == Some(Zone::Loopback) {
+            builder = builder.no_proxy();
+        }
+        if !own {
+            let from = self.zone().await;
+            builder = builder.dns_resolver(Guarded { from });
+        }
+        let made = builder
+            .build()
+            .map_err(|error| RegistryError::Client(chain(&error)))?;
+        Ok(slot.get_or_init(|| made))
+    }
+
+    /// What an answer that is not the wanted one means, with the registry's own words.
+    pub(super) async fn status_error(&self, call: &Call<'_>, response: Response) -> RegistryError {
+        let status = response.status();
+        let host = authority(response.url());
+        let what = call.what.clone();
+        let body = self.body(response, MAX_ERROR_BODY, &what).await;
+        let message = body.map(|bytes| words(&bytes)).unwrap_or_default();
+        match status.as_u16() {
+            401 | 403 => RegistryError::Denied {
+                host,
+                what,
+                message,
+            },
+            404 => RegistryError::NotFound { what, message },
+            status => RegistryError::Status {
+                what,
+                status,
+                message,
+            },
+        }
+    }
+
+    /// A whole body of at most `max` bytes.
+    pub(super) async fn body(
+        &self,
+        mut response: Response,
+        max: usize,
+        what: &str,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut bytes = Vec::new();
+        let host = authority(response.url());
+        let unreachable = |reason| RegistryError::Unreachable {
+            host: host.clone(),
+            reason,
+        };
+        loop {
+            let chunk = match self.timely(response.chunk()).await {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(error)) => return Err(unreachable(chain(&error.without_url()))),
+                None => {
+                    let idle = self.timeouts.idle;
+                    return Err(unreachable(format!("no data for {idle:?}")));
+                }
+            };
+            let Some(chunk) = chunk else {
+                return Ok(bytes);
+            };
+            if bytes.len() + chunk.len() > max {
+                return Err(RegistryError::Protocol {
+                    what: what.to_owned(),
+                    why: format!("more than {max} bytes"),
+                });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+    }
+}
+
+/// `host[:port]` of an address.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// 301, 302 and 303 may change a request that writes into one that reads: those are not followed.
+fn follows(method: &Method, status: StatusCode) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match status.as_u16() {
+        307 | 308 => true,
+        301..=303 => reads,
+        _ => false,
+    }
+}
+
+/// The Location of a response, resolved against the address that was asked.
+pub(super) fn location(response: &Response, call: &Call<'_>) -> Result<Url, RegistryError> {
+    let invalid = |why: &str| RegistryError::Protocol {
+        what: call.what.clone(),
+        why: why.to_owned(),
+    };
+    let header = response.headers().get(LOCATION);
+    let text = header
+        .ok_or_else(|| invalid("no Location"))?
+        .to_str()
+        .map_err(|_| invalid("a Location that is not text"))?;
+    let joined = response.url().join(text);
+    joined.map_err(|_| invalid("a Location that is not an address"))
+}
+
+/// The messages of the protocol's error document, or the beginning of a plain text; in one line,
+/// without what a terminal would obey.
+pub(super) fn words(body: &[u8]) -> String {
+    let text = match serde_json::from_slice::<strata_oci::error::Envelope>(body) {
+        Ok(envelope) => {
+            let each = envelope.errors.into_iter().map(|entry| {
+                if entry.message.is_empty() {
+                    entry.code
+                } else {
+                    entry.message
+                }
+            });
+            each.collect::<Vec<_>>().join("; ")
+        }
+        Err(_) if body.trim_ascii_start().starts_with(b"<") => String::new(),
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    };
+    let spaced = text
+        .split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty());
+    let line: Vec<&str> = spaced.collect();
+    line.join(" ").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_one_harmless_line() {
+        let json =
+            br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m way"},{"code":"UNKNOWN"}]}"#;
+        assert_eq!(words(json), "no [31m way; UNKNOWN");
+        assert_eq!(words(b"<html>x</html>"), "");
+        assert_eq!(words(b"plain\r\ntext"), "plain text");
+        assert_eq!(words(&[b'a'; 5000]).len(), 300);
+    }
+
+    #[test]
+    fn only_reads_follow_every_redirect() {
+        assert!(follows(&Method::GET, StatusCode::FOUND));
+        assert!(follows(&Method::PUT, StatusCode::TEMPORARY_REDIRECT));
+        assert!(!follows(&Method::POST, StatusCode::FOUND));
+        assert!(!follows(&Method::GET, StatusCode::NOT_MODIFIED));
+    }
+}
