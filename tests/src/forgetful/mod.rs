@@ -2,7 +2,7 @@
 //!
 //! It lives in memory and is mounted through /dev/fuse, so the real programs run on it. A kill alone cannot
 //! show a missing fsync: the kernel writes the pages of a dead process all the same.
-//! The model ([`disk`]) is the strictest that POSIX allows.
+//! The model (`disk`) is the strictest that POSIX allows.
 
 mod content;
 mod disk;
