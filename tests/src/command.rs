@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+
 /// No program that a test starts takes longer; one that does hangs.
 const LIMIT: Duration = Duration::from_secs(300);
 
@@ -141,8 +143,8 @@ impl Running {
     }
 
     /// The process id.
-    pub fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.child)
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Sends a signal to the process. It has not been waited for, so the id is still its own.
@@ -225,4 +227,30 @@ pub fn find(name: &str) -> Option<PathBuf> {
         .chain(system.iter().map(PathBuf::from))
         .map(|directory| directory.join(name))
         .find(|candidate| candidate.is_file())
+}
+
+/// The process with exactly this command line, if there is one (proc_pid_cmdline(5)).
+pub fn find_process(words: &[&str]) -> Option<Pid> {
+    let wanted: String = words.iter().map(|word| format!("{word}\0")).collect();
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline"));
+            line.is_ok_and(|line| line == wanted.as_bytes())
+        })
+        .find_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .and_then(Pid::from_raw)
+}
+
+/// Waits until there is a process with exactly this command line.
+#[track_caller]
+pub fn wait_for_process(words: &[&str]) -> Pid {
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(pid) = find_process(words) {
+            return pid;
+        }
+        assert!(Instant::now() < limit, "{words:?} did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use strata_tests::command::{Ran, Running};
+use strata_tests::command::{Ran, Running, find_process, wait_for_process};
 use strata_tests::image::Image;
 use strata_tests::place::mounts_under;
 use strata_tests::scene::{Scene, shell_image};
@@ -151,11 +151,7 @@ fn a_container_whose_runner_is_killed_does_not_live_on() {
     let marker = format!("{}", 100_000 + std::process::id());
     let args = ["run", "--name", "victim", &s.reference, "sleep", &marker];
     let mut running = Running::start(&mut s.scene.strata.command(&args));
-    let limit = Instant::now() + Duration::from_secs(10);
-    while !alive(&marker) {
-        assert!(Instant::now() < limit, "the container did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for_process(&["sleep", &marker]);
     let busy = s.strata(&["rm", "victim"]);
     assert!(
         !busy.status.success(),
@@ -165,21 +161,12 @@ fn a_container_whose_runner_is_killed_does_not_live_on() {
     running.child.kill().expect("kill");
     running.wait();
     let limit = Instant::now() + Duration::from_secs(10);
-    while alive(&marker) {
+    while find_process(&["sleep", &marker]).is_some() {
         assert!(Instant::now() < limit, "the container's process lives on");
         std::thread::sleep(Duration::from_millis(20));
     }
     s.strata(&["rm", "-f", "victim"]).ok();
     s.assert_tidy();
-}
-
-/// Whether a process `sleep MARKER` is there.
-fn alive(marker: &str) -> bool {
-    let wanted = format!("sleep\0{marker}\0");
-    fs::read_dir("/proc").expect("list").flatten().any(|entry| {
-        let line = fs::read(entry.path().join("cmdline"));
-        line.is_ok_and(|line| line == wanted.as_bytes())
-    })
 }
 
 #[test]

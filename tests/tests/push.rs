@@ -105,7 +105,7 @@ fn what_the_registry_has_is_not_sent_again() {
 fn uploads(server: &Stratad) -> i64 {
     let database = rusqlite::Connection::open(find_database(server.data())).expect("open");
     database
-        .query_row("SELECT count(*) FROM uploads", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM upload", [], |row| row.get(0))
         .expect("count")
 }
 
