@@ -11,6 +11,7 @@ use strata_tests::place::Place;
 use strata_tests::scene::shell_layer;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
+use strata_tests::tree::Tree;
 use strata_tests::user::User;
 
 struct Setup {
@@ -93,7 +94,7 @@ fn layers_carry_the_marks_of_an_unprivileged_overlay() {
     let s = setup(61_011);
     s.strata.pull(&s.reference);
     let top = s.strata.layer(&s.image.layers[2].diff_id).join("fs");
-    let tree = strata_tests::tree::Tree::read(&top);
+    let tree = Tree::read(&top);
     let sub = tree.get("data/sub").expect("there");
     assert_eq!(
         sub.xattrs
@@ -188,5 +189,47 @@ fn a_store_is_not_shared_between_root_and_a_user() {
         !ran.status.success() && !ran.stderr.trim().is_empty(),
         "{}",
         ran.story()
+    );
+}
+
+#[test]
+fn a_layer_cannot_give_orders_to_the_overlay() {
+    let s = setup(61_016);
+    let orders = [
+        Entry::dir("etc/"),
+        Entry::file("etc/plain", "x").xattr("user.plain", b"kept"),
+        Entry::dir("other/").xattr("user.overlay.redirect", b"/etc"),
+        Entry::dir("data/").xattr("user.overlay.opaque", b"y"),
+    ];
+    let layers = [&s.image.layers[..], &[Layer::of(&orders)]].concat();
+    let reference = s.server.api().push(&Image::new(&layers), "app", "orders");
+    s.strata.pull(&reference);
+    let tree = Tree::read(&s.strata.layer(&layers[3].diff_id).join("fs"));
+    for (path, node) in &tree.0 {
+        for name in ["user.overlay.redirect", "user.overlay.opaque"] {
+            let there = node.xattrs.contains_key(name.as_bytes());
+            assert!(!there, "{name} on {}", path.display());
+        }
+    }
+    let plain = tree.get("etc/plain").expect("there");
+    assert_eq!(
+        plain
+            .xattrs
+            .get(b"user.plain".as_slice())
+            .map(Vec::as_slice),
+        Some(b"kept".as_slice())
+    );
+    let look = [
+        "run",
+        "--rm",
+        &reference,
+        "sh",
+        "-c",
+        "ls /other; cat /data/one",
+    ];
+    assert_eq!(
+        s.strata.run(&look).ok().out(),
+        "one",
+        "nothing is redirected or hidden"
     );
 }

@@ -80,7 +80,7 @@ fn push(session: &Session, registry: &Stratad, images: &[(&str, Image)]) -> Resu
         ])?;
         let (_, stored) = registry.stored();
         show::fact(
-            &reference,
+            &format!("demo/{name}"),
             &format!(
                 "{} more in the registry, {}",
                 bytes(stored - before),

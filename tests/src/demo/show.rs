@@ -9,7 +9,7 @@ pub(super) fn step(number: u32, title: &str) {
 
 /// Prints one fact of a step.
 pub(super) fn fact(name: &str, value: &str) {
-    println!("   {name:<30} {value}");
+    println!("   {name:<34} {value}");
 }
 
 /// Prints a claim that was checked.
