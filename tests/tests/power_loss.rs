@@ -17,6 +17,9 @@ use strata_tests::traffic::{Client, audit};
 
 const CLIENTS: u64 = 3;
 
+/// Cuts of a normal run.
+const ROUNDS: u64 = 30;
+
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
 }
@@ -129,7 +132,7 @@ fn nothing_acknowledged_is_lost_in_a_power_cut() {
     let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let mut scene = Scene::new(seed);
-    let rounds = number("STRATA_ROUNDS", 30);
+    let rounds = number("STRATA_ROUNDS", ROUNDS);
     for round in 0..rounds {
         let operations = random.random_range(1..1500);
         let restart = round > 0 && random.random_ratio(1, 4);
@@ -173,18 +176,28 @@ fn a_cut_in_the_first_start_does_no_harm() {
             seed: random.next_u64(),
         },
     ];
-    for round in 0..number("STRATA_ROUNDS", 30) / 3 {
-        for loss in losses {
-            let operations = random.random_range(1..=whole);
-            let mut scene = Scene::new(seed + round);
-            let mut wrong = scene.round(operations, loss, None, true);
-            wrong.extend(scene.round(200, Loss::All, None, false));
-            assert!(
-                wrong.is_empty(),
-                "STRATA_SEED={seed}, {loss:?}, cut after {operations} of {whole}:\n{}",
-                wrong.join("\n")
-            );
+    // The database comes first, and every few steps of it are tried; then come the shards, all alike.
+    let database = whole.saturating_sub(512).max(1);
+    let step = if number("STRATA_ROUNDS", ROUNDS) > ROUNDS {
+        1
+    } else {
+        4
+    };
+    let cuts = (random.random_range(1..=step)..database).step_by(step as usize);
+    let shards = (0..10).map(|_| random.random_range(database..=whole));
+    let cuts: Vec<u64> = cuts.chain(shards).collect();
+    for (number, operations) in cuts.into_iter().enumerate() {
+        let loss = losses[number % losses.len()];
+        let mut scene = Scene::new(seed);
+        let mut wrong = scene.round(operations, loss, None, true);
+        if wrong.is_empty() && operations >= database {
+            wrong = scene.round(200, Loss::All, None, false);
         }
+        assert!(
+            wrong.is_empty(),
+            "STRATA_SEED={seed}, {loss:?}, cut after {operations} of {whole}:\n{}",
+            wrong.join("\n")
+        );
     }
 }
 
