@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use oci_distribution::Reference;
 use strata::registry::{RegistryOptions, Transport};
+use strata::store::{Name, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How to reach a registry.
@@ -40,8 +41,17 @@ impl TransportArgs {
 /// A reference in docker's grammar, `docker://` in front of it or not.
 pub(crate) fn reference(text: &str) -> Result<Reference> {
     let name = text.strip_prefix("docker://").unwrap_or(text);
-    Reference::try_from(name).with_context(|| {
+    let name = Name::parse(name).with_context(|| {
         format!("{text:?} is not an image's name: expected [HOST[:PORT]/]NAME[:TAG][@DIGEST]")
+    })?;
+    let (registry, repository) = name
+        .repository
+        .split_once('/')
+        .with_context(|| format!("{text:?} names no repository"))?;
+    let (registry, repository) = (registry.to_owned(), repository.to_owned());
+    Ok(match name.target {
+        Target::Tag(tag) => Reference::with_tag(registry, repository, tag),
+        Target::Digest(digest) => Reference::with_digest(registry, repository, digest.to_string()),
     })
 }
 

@@ -10,7 +10,7 @@ mod plan;
 mod resolve;
 mod transfer;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub use error::{LayerFailure, PullError};
 
 use crate::progress::{Event, How, Progress};
 use crate::registry::{Registry, RegistryOptions};
-use crate::store::{Image, LayerLock, NewImage, Store, StoreError};
+use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
 use layer::{Fetched, Fetcher};
 use plan::LayerPlan;
 use resolve::{Resolved, selector};
@@ -101,14 +101,11 @@ pub async fn pull(
         let (digest, size) = (layer.blob.digest.clone(), layer.blob.size);
         progress.event(Event::Planned { item, digest, size });
     }
-    let (locks, missing) = lock_missing(&store, &layers, &progress).await?;
-    let is_first = |item: usize| {
-        !layers[..item]
-            .iter()
-            .any(|l| l.diff_id == layers[item].diff_id)
-    };
-    let mut wanted: Vec<usize> = (0..layers.len())
-        .filter(|item| missing.contains(&layers[*item].diff_id) && is_first(*item))
+    let claims = claim(&store, &layers, &progress).await?;
+    let missing = claims.iter().filter(|claim| !claim.present);
+    // A layer that the image has twice is fetched once.
+    let mut wanted: Vec<usize> = missing
+        .filter_map(|claim| layers.iter().position(|l| l.diff_id == claim.diff_id))
         .collect();
     for item in (0..layers.len()).filter(|item| !wanted.contains(item)) {
         let how = How::Reused;
@@ -125,7 +122,7 @@ pub async fn pull(
     let fetched = fetch_all(&fetcher, &layers, &wanted, options.parallel).await?;
     let travelled = fetched.values().map(|f| f.travelled).sum();
     let image = publish(&store, reference, &resolved, config, fetched).await?;
-    drop(locks);
+    drop(claims);
     let reports = layers.iter().enumerate().map(|(item, layer)| LayerReport {
         diff_id: layer.diff_id.clone(),
         digest: layer.blob.digest.clone(),
@@ -206,41 +203,27 @@ async fn config_bytes(
     Ok(bytes.await?.to_vec())
 }
 
-/// Takes the locks of all layers that the store lacks. Every process takes them in the same order
-/// and keeps them until it has published, so none waits for one that waits for it; what another
+/// Claims all of the image's layers: what is here stays here, what is not is ours to fetch. What another
 /// process brought while this one waited is not missing any more.
-async fn lock_missing(
+async fn claim(
     store: &Arc<Store>,
     layers: &[LayerPlan],
     progress: &Arc<dyn Progress>,
-) -> Result<(Vec<LayerLock>, BTreeSet<Digest>), PullError> {
-    let diff_ids: BTreeSet<Digest> = layers.iter().map(|l| l.diff_id.clone()).collect();
+) -> Result<Vec<LayerClaim>, PullError> {
+    let diff_ids: Vec<Digest> = layers.iter().map(|l| l.diff_id.clone()).collect();
     let owned = store.clone();
-    let mut locking = tokio::task::spawn_blocking(move || {
-        let (mut locks, mut missing) = (Vec::new(), BTreeSet::new());
-        for diff_id in diff_ids {
-            if owned.has_layer(&diff_id)? {
-                continue;
-            }
-            let lock = owned.lock_layer(&diff_id)?;
-            if !owned.has_layer(&diff_id)? {
-                locks.push(lock);
-                missing.insert(diff_id);
-            }
-        }
-        Ok::<_, StoreError>((locks, missing))
-    });
+    let mut claiming = tokio::task::spawn_blocking(move || owned.claim_layers(&diff_ids));
     let patience = Duration::from_millis(500);
-    let locked = match tokio::time::timeout(patience, &mut locking).await {
-        Ok(locked) => locked,
+    let claimed = match tokio::time::timeout(patience, &mut claiming).await {
+        Ok(claimed) => claimed,
         Err(_) => {
             for item in 0..layers.len() {
                 progress.event(Event::Waiting { item });
             }
-            locking.await
+            claiming.await
         }
     };
-    Ok(locked.map_err(|_| PullError::Interrupted)??)
+    Ok(claimed.map_err(|_| PullError::Interrupted)??)
 }
 
 /// Fetches several at once; the first failure ends all.

@@ -2,7 +2,10 @@
 //!
 //! It lives in memory and is mounted through /dev/fuse, so the real programs run on it. A kill alone cannot
 //! show a missing fsync: the kernel writes the pages of a dead process all the same.
-//! The model (`disk`) is the strictest that POSIX allows.
+//!
+//! The model is the strictest that POSIX allows: a file's bytes and size become durable by a sync of that file, a
+//! directory's names by a sync of that directory, nothing by anything else. syncfs(2) makes nothing
+//! durable here: the kernel does not pass it on to such a file system.
 
 mod content;
 mod disk;
