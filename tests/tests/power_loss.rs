@@ -119,8 +119,13 @@ impl Scene {
             Err(error) => wrong.push(format!("{error:#}")),
         }
         for client in &mut self.clients {
-            wrong.extend(client.verify(server.address()).expect("the server answers"));
-            client.step(server.address()).expect("it takes new pushes");
+            match client.verify(server.address()) {
+                Ok(found) => wrong.extend(found),
+                Err(error) => wrong.push(format!("the server does not answer: {error}")),
+            }
+            if let Err(error) = client.step(server.address()) {
+                wrong.push(format!("it takes no new pushes: {error}"));
+            }
         }
         wrong
     }

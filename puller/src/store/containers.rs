@@ -19,6 +19,9 @@ use super::lock::FileLock;
 use super::{Image, Store, StoreError};
 use crate::run::names;
 
+/// The lock that is shared by those who make a container's directory.
+const MAKING: &str = "containers";
+
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -214,7 +217,11 @@ impl Store {
         }
         let id = hex::encode(rand::random::<[u8; 32]>());
         let directory = self.container_dir(&id);
+        // Between its making and its locking the directory looks like one that a crash left.
+        let path = self.lock_path(MAKING);
+        let making = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
         let lock = self.claim_container(&id)?;
+        drop(making);
         let lock = lock.ok_or_else(|| ContainerError::NoSuch(id.clone()))?;
         match self.container_index(|index| records::insert(index, &id, new)) {
             Ok(container) => Ok((container, lock)),
@@ -337,6 +344,12 @@ impl Store {
 
     /// Directories without a row: made or removed halfway when the power went.
     fn sweep_unrecorded(&self, known: &[Container]) -> Result<(), ContainerError> {
+        let path = self.lock_path(MAKING);
+        let making = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
+        // Somebody is making one now; what a crash left can wait.
+        let Some(_making) = making else {
+            return Ok(());
+        };
         let Ok(entries) = fs::read_dir(self.root().join("containers")) else {
             return Ok(());
         };

@@ -39,8 +39,14 @@ pub(super) fn incoming(body: Body, limits: &Limits) -> ByteStream {
     }))
 }
 
-/// All of a manifest's body.
-pub(super) async fn manifest(mut body: ByteStream) -> Result<Bytes, Error> {
+/// All of a manifest's body; one whose promised length is too large is refused unread.
+pub(super) async fn manifest(
+    mut body: ByteStream,
+    promised: Option<usize>,
+) -> Result<Bytes, Error> {
+    if let Some(length) = promised.filter(|length| *length > MAX_MANIFEST) {
+        return Err(ManifestError::TooLarge(length).into());
+    }
     let mut bytes = BytesMut::new();
     while let Some(more) = body.next().await {
         bytes.extend_from_slice(&more.map_err(Error::Interrupted)?);

@@ -67,7 +67,8 @@ pub(super) async fn put(
         }
     }
     let content_type = text(parts, CONTENT_TYPE);
-    let bytes = body::manifest(body).await?;
+    let promised = text(parts, CONTENT_LENGTH).and_then(|length| length.parse().ok());
+    let bytes = body::manifest(body, promised).await?;
     let set = tags.clone();
     let (name, place) = (repository.to_string(), repository);
     let kept = push::put_manifest(app, place, reference, tags, content_type, bytes).await?;

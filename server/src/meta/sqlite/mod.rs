@@ -34,7 +34,10 @@ impl Sqlite {
     /// # Errors
     /// [`MetaError::Newer`] when a later version wrote it, and what SQLite says.
     pub fn open(path: &Path) -> Result<Self> {
-        let writer = open::writer(path)?;
+        let writer = open::writer(path).map_err(|error| match error {
+            MetaError::Damaged(why) => MetaError::Damaged(format!("{}: {why}", path.display())),
+            error => error,
+        })?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let readers = |count: usize| {
             (0..count)
@@ -208,8 +211,8 @@ impl MetaStore for Sqlite {
         self.writer.run(job).await
     }
 
-    async fn upload_ids(&self) -> Result<Vec<UploadId>> {
-        self.readers.run(read::upload_ids).await
+    async fn uploads(&self) -> Result<Vec<(UploadId, bool)>> {
+        self.readers.run(read::uploads).await
     }
 }
 
