@@ -4,10 +4,13 @@
 //! protocol's errors) or content addressed by digest on a disk. There is no HTTP, no SQL and no
 //! async runtime in this crate: a parser that never does I/O can be tested with any bytes.
 
+pub mod archive;
 pub mod cas;
 pub mod config;
 pub mod digest;
 pub mod error;
+pub mod layout;
+pub mod location;
 pub mod manifest;
 pub mod media;
 pub mod name;

@@ -4,12 +4,15 @@
 //! (usage or an internal failure); `run` leaves with the container's.
 
 mod args;
+mod bars;
 mod command;
 mod printer;
 mod settings;
+mod transport;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    args::parse_and_run()
+    // A container's first process is this program too, and nothing else may happen in it before.
+    strata::run::become_container().unwrap_or_else(args::parse_and_run)
 }

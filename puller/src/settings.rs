@@ -1,8 +1,11 @@
 //! What the typed words mean: where the store is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use strata::store::Store;
+use strata::userns;
 
 /// Resolved settings that every command shares.
 pub(crate) struct Settings {
@@ -18,6 +21,12 @@ impl Settings {
             None => default_root()?,
         };
         Ok(Self { root })
+    }
+
+    /// Opens the store, in a user namespace unless this is root.
+    pub(crate) fn open_store(&self) -> Result<Arc<Store>> {
+        let privilege = userns::enter()?;
+        Ok(Arc::new(Store::open(&self.root, privilege)?))
     }
 
     /// The store's directory.

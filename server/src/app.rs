@@ -1,13 +1,14 @@
 //! Everything that a request may touch, in one struct.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use strata_oci::cas::create_dir_durably;
 use tokio::sync::mpsc;
 
 use crate::auth::{Gate, Rule};
@@ -95,12 +96,7 @@ fn lock(data: &Path) -> Result<File, OpenError> {
         path: data.to_owned(),
         source,
     };
-    let mut builder = fs::DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(0o700)
-        .create(data)
-        .map_err(failed)?;
+    make(data).map_err(failed)?;
     let path = data.join("lock");
     let opened = OpenOptions::new()
         .write(true)
@@ -116,8 +112,21 @@ fn lock(data: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// Makes the directory and those above it; each name is durable before anything is below it.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent()
+        && !parent.as_os_str().is_empty()
+        && !parent.exists()
+    {
+        make(parent)?;
+    }
+    create_dir_durably(path)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[tokio::test]
@@ -128,6 +137,14 @@ mod tests {
         assert!(matches!(second.map(|_| ()), Err(OpenError::InUse(_))));
         drop(first);
         assert!(App::open(Config::new(dir.path())).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_data_directory_is_made_with_those_above_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let data = dir.path().join("a/b/data");
+        assert!(App::open(Config::new(&data)).await.is_ok());
+        assert!(data.is_dir());
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use stratad::config::{DEFAULT_LISTEN, default_data};
 use stratad::{Config, Server};
 use tokio::net::TcpListener;
@@ -45,6 +46,7 @@ struct Serve {
 fn main() -> ExitCode {
     let Command::Serve(arguments) = Cli::parse().command;
     telemetry::start();
+    allow_many_files();
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -91,6 +93,15 @@ async fn serve(config: Config) -> Result<(), String> {
     server.serve(listener, shutdown).await;
     say("stopped");
     Ok(())
+}
+
+/// Each connection and each file that is sent is a descriptor; the usual soft limit is 1024.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
 }
 
 /// One line for the person who started it. When nobody listens any more, it goes on without.

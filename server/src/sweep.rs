@@ -56,3 +56,44 @@ pub async fn forever(app: Arc<App>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Access, Principal};
+    use crate::config::Config;
+    use crate::push;
+    use strata_oci::Algorithm;
+
+    #[tokio::test]
+    async fn expired_uploads_are_freed_and_others_stay() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for (life, left) in [(Duration::from_secs(600), 1), (Duration::ZERO, 0)] {
+            let mut config = Config::new(dir.path());
+            config.limits.upload_life = life;
+            let (app, _idle) = App::open(config).await.expect("open");
+            let grant = app.gate.admit(Principal::Anonymous, &Access::Base);
+            let grant = grant.expect("granted");
+            let repository: strata_oci::Repository = "a".parse().expect("name");
+            let id = push::start(&app, &grant, repository.clone(), Algorithm::Sha256).await;
+            let id = id.expect("start");
+            let bytes = futures_util::stream::iter([Ok("x".into())]);
+            let body = Box::pin(bytes);
+            let appended =
+                push::append(Arc::clone(&app), &grant, &repository, &id, None, body).await;
+            assert_eq!(appended.expect("append"), 1);
+            // An expiry is a whole second, and past only when the next one has begun.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            assert_eq!(expired(&app).await.expect("sweep"), 1 - left);
+            let status = push::status(&app, &grant, &repository, &id).await;
+            assert_eq!(status.is_ok(), left == 1);
+            assert_eq!(app.blobs.staged().await.expect("staged").len(), left);
+            if left == 1 {
+                push::cancel(&app, &grant, &repository, &id)
+                    .await
+                    .expect("cancel");
+            }
+            assert!(app.blobs.staged().await.expect("staged").is_empty());
+        }
+    }
+}

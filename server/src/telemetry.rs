@@ -1,5 +1,7 @@
 //! The log, on stderr: errors and warnings, and with `RUST_LOG=stratad=debug` a line for each request.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Begins to log. A stderr that was closed is no reason to stop.
@@ -9,6 +11,7 @@ pub(crate) fn start() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .log_internal_errors(false)
         .init();

@@ -40,15 +40,23 @@ impl Api {
     pub fn push_blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
         let location = self.start(repository);
-        self.finish(&location, &digest.to_string(), bytes).expect(201);
+        self.finish(&location, &digest.to_string(), bytes)
+            .expect(201);
         digest
     }
 
     /// Sends a manifest.
     #[track_caller]
-    pub fn put_manifest(&self, repository: &str, name: &str, media_type: &str, bytes: &[u8]) -> Reply {
+    pub fn put_manifest(
+        &self,
+        repository: &str,
+        name: &str,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Reply {
         let target = format!("/v2/{repository}/manifests/{name}");
-        self.0.send("PUT", &target, &[("Content-Type", media_type)], bytes)
+        self.0
+            .send("PUT", &target, &[("Content-Type", media_type)], bytes)
     }
 
     /// Fetches a manifest, any kind.

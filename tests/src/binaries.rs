@@ -11,9 +11,6 @@ use anyhow::{Context, Result, ensure};
 #[track_caller]
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    if let Some(directory) = std::env::var_os("STRATA_BIN_DIR") {
-        return Path::new(&directory).join(name);
-    }
     let built = BUILT.get_or_init(|| match build() {
         Ok(built) => built,
         Err(error) => panic!("cannot build the programs under test: {error:#}"),
@@ -21,11 +18,23 @@ pub fn binary(name: &str) -> PathBuf {
     built[name].clone()
 }
 
-/// Builds both programs in release. Cargo's progress goes to standard error.
+/// The programs in `STRATA_BIN_DIR`; without it, builds both in release with cargo's progress on standard error.
 pub fn build() -> Result<BTreeMap<String, PathBuf>> {
+    if let Some(directory) = std::env::var_os("STRATA_BIN_DIR") {
+        let program = |name: &str| (name.to_owned(), Path::new(&directory).join(name));
+        return Ok(["stratad", "strata"].map(program).into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "-p", "stratad", "-p", "strata", "--bins"])
+        .args([
+            "build",
+            "--release",
+            "-p",
+            "stratad",
+            "-p",
+            "strata",
+            "--bins",
+        ])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stderr(Stdio::inherit())
@@ -45,7 +54,10 @@ pub fn build() -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     for name in ["stratad", "strata"] {
-        ensure!(built.contains_key(name), "cargo did not say where {name} is");
+        ensure!(
+            built.contains_key(name),
+            "cargo did not say where {name} is"
+        );
     }
     Ok(built)
 }

@@ -20,9 +20,15 @@ impl Clients {
     pub fn new(place: &Place) -> Self {
         let home = place.dir("clients");
         let write = |name: &str, text: &str| fs::write(home.join(name), text).expect("write");
-        write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        write(
+            "policy.json",
+            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        );
         write("registries.conf", "unqualified-search-registries = []\n");
-        write("containers.conf", "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n");
+        write(
+            "containers.conf",
+            "[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"none\"\n",
+        );
         write("auth.json", "{}");
         fs::create_dir_all(home.join("tmp")).expect("make a directory");
         Self { home }
@@ -35,7 +41,10 @@ impl Clients {
             .env("TMPDIR", self.home.join("tmp"))
             .env("XDG_RUNTIME_DIR", self.home.join("tmp"))
             .env("REGISTRY_AUTH_FILE", self.home.join("auth.json"))
-            .env("CONTAINERS_REGISTRIES_CONF", self.home.join("registries.conf"))
+            .env(
+                "CONTAINERS_REGISTRIES_CONF",
+                self.home.join("registries.conf"),
+            )
             .env("CONTAINERS_CONF", self.home.join("containers.conf"))
             .env_remove("DOCKER_CONFIG")
             .current_dir(&self.home);
@@ -89,8 +98,18 @@ impl Clients {
     #[track_caller]
     pub fn build(&self, context: &Path, tag: &str) -> Ran {
         let mut command = self.storage("buildah");
-        command.args(["bud", "--isolation", "chroot", "--layers", "--tls-verify=false", "--tag", tag]);
-        command.arg("--signature-policy").arg(self.home.join("policy.json"));
+        command.args([
+            "bud",
+            "--isolation",
+            "chroot",
+            "--layers",
+            "--tls-verify=false",
+            "--tag",
+            tag,
+        ]);
+        command
+            .arg("--signature-policy")
+            .arg(self.home.join("policy.json"));
         run(command.arg(context))
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// No program that a test starts takes longer; one that does hangs.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What a program that has ended left.
 #[derive(Debug)]
@@ -48,7 +48,11 @@ impl Ran {
     #[track_caller]
     pub fn refused(self) -> Self {
         assert_eq!(self.code(), 1, "should be refused: {}", self.story());
-        assert!(!self.stderr.trim().is_empty(), "no reason: {}", self.story());
+        assert!(
+            !self.stderr.trim().is_empty(),
+            "no reason: {}",
+            self.story()
+        );
         assert!(!self.stderr.contains("panicked"), "{}", self.story());
         self
     }
@@ -57,7 +61,11 @@ impl Ran {
     #[track_caller]
     pub fn says(self, word: &str) -> Self {
         let found = self.stderr.to_lowercase().contains(&word.to_lowercase());
-        assert!(found, "standard error should name {word:?}: {}", self.story());
+        assert!(
+            found,
+            "standard error should name {word:?}: {}",
+            self.story()
+        );
         self
     }
 
@@ -82,7 +90,11 @@ pub fn run(command: &mut Command) -> Ran {
 /// Runs `command` to its end with `input` on standard input.
 #[track_caller]
 pub fn run_with_input(command: &mut Command, input: &[u8]) -> Ran {
-    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
     command.stdin(stdin);
     let mut running = Running::start(command);
     if let Some(mut stdin) = running.child.stdin.take() {
@@ -108,7 +120,10 @@ impl Running {
     #[track_caller]
     pub fn start(command: &mut Command) -> Self {
         let what = format!("{command:?}");
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
         let mut child = match child {
             Ok(child) => child,
             Err(error) => panic!("cannot start {what}: {error}"),
@@ -116,7 +131,13 @@ impl Running {
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
         let started = Instant::now();
-        Self { child, what, started, stdout, stderr }
+        Self {
+            child,
+            what,
+            started,
+            stdout,
+            stderr,
+        }
     }
 
     /// The process id.
@@ -124,7 +145,7 @@ impl Running {
         rustix::process::Pid::from_child(&self.child)
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the process. It has not been waited for, so the id is still its own.
     pub fn signal(&self, signal: rustix::process::Signal) {
         rustix::process::kill_process(self.pid(), signal).expect("signal");
     }
@@ -148,7 +169,10 @@ impl Running {
         let limit = Duration::from_secs(10);
         let stdout = self.stdout.recv_timeout(limit);
         let Ok(stdout) = stdout else {
-            panic!("ended, but something that it started holds its output open: {}", self.what);
+            panic!(
+                "ended, but something that it started holds its output open: {}",
+                self.what
+            );
         };
         Ran {
             what: std::mem::take(&mut self.what),

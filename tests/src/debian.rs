@@ -15,7 +15,7 @@ use crate::user::need_root;
 
 const CONTAINERFILE: &str = r#"FROM scratch
 ADD base.tar /
-RUN apt-get update -q && apt-get install -qy --no-install-recommends python3-minimal && rm -rf /var/lib/apt/lists
+RUN apt-get update -q && apt-get install -qy --no-install-recommends python3-minimal && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 RUN rm -r /usr/share/bash-completion /etc/motd; rm -rf /etc/cron.daily && mkdir /etc/cron.daily && ln -s ../nothing /etc/cron.daily/link && chown 33:33 /etc/cron.daily && chmod u+s /usr/bin/dpkg && ln /usr/bin/python3* /opt/ && mkfifo /opt/pipe
 ENV LANG=C.UTF-8
 CMD ["python3", "-c", "print('python in', open('/etc/debian_version').read().strip())"]
@@ -48,8 +48,10 @@ fn make(directory: &Path, ready: &Path) {
     let base = directory.join("base.tar");
     if !base.is_file() {
         let mut command = Command::new(tool("mmdebstrap"));
-        command.args(["--variant=minbase", "--quiet"]).arg(codename());
-        let fresh = directory.join("base.tar.new");
+        command
+            .args(["--variant=minbase", "--quiet"])
+            .arg(codename());
+        let fresh = directory.join("new-base.tar");
         run(command.arg(&fresh).args(sources())).ok();
         fs::rename(&fresh, &base).expect("rename");
     }
@@ -62,20 +64,27 @@ fn make(directory: &Path, ready: &Path) {
     let fresh = directory.join("debian.new");
     let _ = fs::remove_dir_all(&fresh);
     let target = format!("oci:{}:latest", fresh.display());
-    clients.buildah(&["push", "-q", "--format", "oci", "localhost/debian", &target]).ok();
+    clients
+        .buildah(&["push", "-q", "--format", "oci", "localhost/debian", &target])
+        .ok();
     fs::rename(&fresh, ready).expect("rename");
 }
 
 /// The release that this machine runs, so that its keys and mirror fit.
 fn codename() -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     name.unwrap_or("stable").trim_matches('"').to_owned()
 }
 
 /// The machine's own list of package sources, where it is kept in one file.
 fn sources() -> Option<&'static str> {
-    ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
-        .into_iter()
-        .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("http")))
+    [
+        "/etc/apt/sources.list.d/debian.sources",
+        "/etc/apt/sources.list",
+    ]
+    .into_iter()
+    .find(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("http")))
 }

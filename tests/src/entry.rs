@@ -121,8 +121,18 @@ impl Entry {
     fn append(&self, tar: &mut tar::Builder<Vec<u8>>) {
         let mut records = self.records.clone();
         let mut header = Header::new_gnu();
-        put(&mut header.as_old_mut().name, &self.name, "path", &mut records);
-        put(&mut header.as_old_mut().linkname, &self.link, "linkpath", &mut records);
+        put(
+            &mut header.as_old_mut().name,
+            &self.name,
+            "path",
+            &mut records,
+        );
+        put(
+            &mut header.as_old_mut().linkname,
+            &self.link,
+            "linkpath",
+            &mut records,
+        );
         header.set_entry_type(self.kind);
         header.set_mode(self.mode);
         header.set_uid(self.owner.0);
@@ -135,10 +145,13 @@ impl Entry {
         }
         header.set_cksum();
         if !records.is_empty() {
-            let records = records.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+            let records = records
+                .iter()
+                .map(|(key, value)| (key.as_str(), value.as_slice()));
             tar.append_pax_extensions(records).expect("write to memory");
         }
-        tar.append(&header, self.content.as_slice()).expect("write to memory");
+        tar.append(&header, self.content.as_slice())
+            .expect("write to memory");
     }
 }
 

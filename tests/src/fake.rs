@@ -46,7 +46,11 @@ impl Fake {
                 std::thread::spawn(move || serve(&stream, &log, &*answer));
             }
         });
-        Self { address, stop, asked }
+        Self {
+            address,
+            stop,
+            asked,
+        }
     }
 
     /// Serves an image as a good registry does, but for what `fault` answers itself.
@@ -89,9 +93,15 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) ->
         return;
     };
     let length = headers.iter().find(|(name, _)| name == "content-length");
-    let length = length.and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+    let length = length
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(0);
     let _ = std::io::copy(&mut reader.take(length), &mut std::io::sink());
-    let asked = Asked { method, target, headers };
+    let asked = Asked {
+        method,
+        target,
+        headers,
+    };
     if let Ok(mut log) = log.lock() {
         log.push(asked.clone());
     }
@@ -105,8 +115,14 @@ pub fn reply(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Answer {
 }
 
 /// A whole reply that promises `length` bytes.
-pub fn reply_of_length(status: u16, headers: &[(&str, &str)], length: usize, body: &[u8]) -> Answer {
-    let mut head = format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}\r\n");
+pub fn reply_of_length(
+    status: u16,
+    headers: &[(&str, &str)],
+    length: usize,
+    body: &[u8],
+) -> Answer {
+    let mut head =
+        format!("HTTP/1.1 {status} x\r\nConnection: close\r\nContent-Length: {length}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -122,16 +138,28 @@ pub fn honest(image: &Image, asked: &Asked) -> Answer {
     } else if path.contains("/manifests/") {
         let digest = image.digest.to_string();
         let kind = image.media_type().to_owned();
-        (vec![("Content-Type", kind), ("Docker-Content-Digest", digest)], &image.manifest)
+        (
+            vec![("Content-Type", kind), ("Docker-Content-Digest", digest)],
+            &image.manifest,
+        )
     } else {
         let wanted = path.rsplit('/').next().unwrap_or_default();
-        let found = image.blobs().find(|blob| strata_oci::digest::Digest::of(blob).to_string() == wanted);
+        let found = image
+            .blobs()
+            .find(|blob| strata_oci::digest::Digest::of(blob).to_string() == wanted);
         match found {
-            Some(blob) => (vec![("Content-Type", "application/octet-stream".to_owned())], blob),
+            Some(blob) => (
+                vec![("Content-Type", "application/octet-stream".to_owned())],
+                blob,
+            ),
             None => return reply(404, &[], br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#),
         }
     };
     let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
-    let body_sent = if asked.method == "HEAD" { &[][..] } else { body };
+    let body_sent = if asked.method == "HEAD" {
+        &[][..]
+    } else {
+        body
+    };
     reply_of_length(200, &headers, body.len(), body_sent)
 }

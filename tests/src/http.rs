@@ -36,7 +36,8 @@ impl Reply {
     pub fn error_code(&self) -> String {
         let json = self.json();
         let code = json["errors"][0]["code"].as_str();
-        code.unwrap_or_else(|| panic!("no error code: {json}")).to_owned()
+        code.unwrap_or_else(|| panic!("no error code: {json}"))
+            .to_owned()
     }
 
     /// Asserts the status.
@@ -152,11 +153,17 @@ pub fn read_reply(stream: impl Read, bodiless: bool) -> io::Result<Reply> {
     let status = line.split(' ').nth(1).and_then(|s| s.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("status line {line:?}")))?;
     let headers = read_headers(&mut reader)?;
-    let mut reply = Reply { status, headers, body: Vec::new() };
+    let mut reply = Reply {
+        status,
+        headers,
+        body: Vec::new(),
+    };
     if bodiless || status == 204 || status == 304 {
         return Ok(reply);
     }
-    let length = reply.header("content-length").and_then(|v| v.parse::<usize>().ok());
+    let length = reply
+        .header("content-length")
+        .and_then(|v| v.parse::<usize>().ok());
     if reply.header("transfer-encoding") == Some("chunked") {
         reply.body = read_chunks(&mut reader)?;
     } else if let Some(length) = length {
@@ -215,9 +222,16 @@ mod tests {
     #[test]
     fn replies_are_read_whole_or_not_at_all() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc";
-        assert_eq!(read_reply(whole.as_slice(), false).expect("whole").body, b"abc");
+        assert_eq!(
+            read_reply(whole.as_slice(), false).expect("whole").body,
+            b"abc"
+        );
         assert!(read_reply(&whole[..whole.len() - 1], false).is_err());
-        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
-        assert_eq!(read_reply(chunked.as_slice(), false).expect("whole").body, b"abc");
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+        assert_eq!(
+            read_reply(chunked.as_slice(), false).expect("whole").body,
+            b"abc"
+        );
     }
 }

@@ -138,7 +138,10 @@ impl Image {
             }],
         });
         fs::write(directory.join("index.json"), index.to_string())?;
-        fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+        fs::write(
+            directory.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )
     }
 }
 

@@ -16,8 +16,8 @@ use crate::entry::Entry;
 
 /// What a shell needs to be of use.
 pub const COREUTILS: [&str; 24] = [
-    "cat", "chmod", "chown", "cp", "date", "df", "du", "echo", "env", "head", "id", "ls", "mkdir", "mv",
-    "pwd", "rm", "rmdir", "sleep", "stat", "sync", "touch", "true", "false", "wc",
+    "cat", "chmod", "chown", "cp", "date", "df", "du", "echo", "env", "head", "id", "ls", "mkdir",
+    "mv", "pwd", "rm", "rmdir", "sleep", "stat", "sync", "touch", "true", "false", "wc",
 ];
 
 /// Paths, from the machine's root, and what the lower layers hold already.
@@ -81,7 +81,11 @@ impl Collector {
                 }
                 self.add(next, Found::Link(target));
             } else {
-                let found = if kind.is_dir() { Found::Directory } else { Found::File };
+                let found = if kind.is_dir() {
+                    Found::Directory
+                } else {
+                    Found::File
+                };
                 self.add(next.clone(), found);
                 done = next;
             }
@@ -149,7 +153,10 @@ fn parse_ldd(text: &str) -> Vec<PathBuf> {
 pub fn accounts() -> Vec<Entry> {
     vec![
         Entry::dir("etc/"),
-        Entry::file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n"),
+        Entry::file(
+            "etc/passwd",
+            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+        ),
         Entry::file("etc/group", "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n"),
         Entry::dir("root/").mode(0o700),
         Entry::dir("home/"),
@@ -166,7 +173,13 @@ mod tests {
     fn ldd_lines_are_read() {
         let text = "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/libc.so.6 (0x2)\n\t/lib64/ld.so.2 (0x3)\n";
         let found = parse_ldd(text);
-        assert_eq!(found, [PathBuf::from("/lib/libc.so.6"), PathBuf::from("/lib64/ld.so.2")]);
+        assert_eq!(
+            found,
+            [
+                PathBuf::from("/lib/libc.so.6"),
+                PathBuf::from("/lib64/ld.so.2")
+            ]
+        );
         assert!(parse_ldd("\tnot a dynamic executable\n").is_empty());
     }
 

@@ -85,7 +85,8 @@ impl Shared {
         let Ok(server) = TcpStream::connect(self.target) else {
             return;
         };
-        let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone()) else {
+        let (Ok(mut from_client), Ok(mut to_server)) = (client.try_clone(), server.try_clone())
+        else {
             return;
         };
         std::thread::spawn(move || {
@@ -98,7 +99,12 @@ impl Shared {
     }
 
     fn down(&self, mut server: &TcpStream, mut client: &TcpStream) {
-        let mut buffer = vec![0; self.faults.rate.map_or(65536, |rate| (rate / 20).max(1) as usize)];
+        let mut buffer = vec![
+            0;
+            self.faults
+                .rate
+                .map_or(65536, |rate| (rate / 20).max(1) as usize)
+        ];
         let mut passed = 0;
         while let Ok(count) = server.read(&mut buffer) {
             if count == 0 || client.write_all(&buffer[..count]).is_err() {

@@ -29,7 +29,11 @@ impl Strata {
 
     /// A store at `root` used through the program at `command`.
     pub fn at(command: PathBuf, root: PathBuf) -> Self {
-        Self { command, root, user: None }
+        Self {
+            command,
+            root,
+            user: None,
+        }
     }
 
     /// A store in the home of an ordinary user, with a copy of the program that the user can run.
@@ -61,7 +65,9 @@ impl Strata {
             None => Command::new(&self.command),
         };
         command.env("STRATA_ROOT", &self.root).args(args);
-        command.env_remove("DOCKER_CONFIG").env_remove("REGISTRY_AUTH_FILE");
+        command
+            .env_remove("DOCKER_CONFIG")
+            .env_remove("REGISTRY_AUTH_FILE");
         command
     }
 

@@ -165,7 +165,11 @@ fn spawn(
 }
 
 /// Keeps what is printed and sends the address when it is told.
-fn follow(pipe: Option<impl Read + Send + 'static>, log: &Arc<Mutex<String>>, told: Sender<SocketAddr>) {
+fn follow(
+    pipe: Option<impl Read + Send + 'static>,
+    log: &Arc<Mutex<String>>,
+    told: Sender<SocketAddr>,
+) {
     let (Some(pipe), log) = (pipe, log.clone()) else {
         return;
     };
@@ -186,7 +190,9 @@ fn follow(pipe: Option<impl Read + Send + 'static>, log: &Arc<Mutex<String>>, to
 fn listening(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening on ")?;
     let word = rest.split_whitespace().next()?;
-    let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
+    let word = word
+        .trim_start_matches("http://")
+        .trim_end_matches(['/', ',', '.']);
     word.parse().ok()
 }
 

@@ -134,7 +134,11 @@ impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (user, group) = self.owner;
         let (seconds, nanos) = self.mtime;
-        write!(f, "{:?} {:o} {user}:{group} {} {seconds}.{nanos:09}", self.kind, self.mode, self.size)?;
+        write!(
+            f,
+            "{:?} {:o} {user}:{group} {} {seconds}.{nanos:09}",
+            self.kind, self.mode, self.size
+        )?;
         for (name, value) in &self.xattrs {
             write!(f, " {}={value:02x?}", String::from_utf8_lossy(name))?;
         }
@@ -147,12 +151,24 @@ impl fmt::Display for Node {
 
 type Inodes = BTreeMap<(u64, u64), Vec<PathBuf>>;
 
-fn visit(top: &Path, name: &Path, nodes: &mut BTreeMap<PathBuf, Node>, inodes: &mut Inodes) -> io::Result<()> {
-    let path = if name.as_os_str().is_empty() { top.to_owned() } else { top.join(name) };
+fn visit(
+    top: &Path,
+    name: &Path,
+    nodes: &mut BTreeMap<PathBuf, Node>,
+    inodes: &mut Inodes,
+) -> io::Result<()> {
+    let path = if name.as_os_str().is_empty() {
+        top.to_owned()
+    } else {
+        top.join(name)
+    };
     let data = fs::symlink_metadata(&path)?;
     let kind = data.file_type();
     if !kind.is_dir() && data.nlink() > 1 {
-        inodes.entry((data.dev(), data.ino())).or_default().push(name.to_owned());
+        inodes
+            .entry((data.dev(), data.ino()))
+            .or_default()
+            .push(name.to_owned());
     }
     let special = [
         (kind.is_char_device(), 'c'),
@@ -212,7 +228,10 @@ fn xattrs(path: &Path) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         Err(error) => return Err(error.into()),
     };
     let mut found = BTreeMap::new();
-    for name in names[..count].split(|&b| b == 0).filter(|name| !name.is_empty()) {
+    for name in names[..count]
+        .split(|&b| b == 0)
+        .filter(|name| !name.is_empty())
+    {
         let mut value = vec![0; 65536];
         let name_of = std::ffi::OsString::from_vec(name.to_vec());
         let size = rustix::fs::lgetxattr(path, name_of.as_os_str().as_bytes(), &mut value)?;
@@ -249,9 +268,17 @@ mod tests {
     }
 
     fn set_mtime(path: &Path, time: std::time::SystemTime) {
-        let since = time.duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-        let stamp = rustix::fs::Timespec { tv_sec: since.as_secs() as i64, tv_nsec: 0 };
-        let times = rustix::fs::Timestamps { last_access: stamp, last_modification: stamp };
+        let since = time
+            .duration_since(std::time::UNIX_EPOCH)
+            .expect("after 1970");
+        let stamp = rustix::fs::Timespec {
+            tv_sec: since.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: stamp,
+            last_modification: stamp,
+        };
         let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).expect("set times");
     }

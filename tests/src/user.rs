@@ -54,12 +54,20 @@ impl User {
         let id = self.id;
         command
             .args([format!("--reuid={id}"), format!("--regid={id}")])
-            .args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"])
+            .args([
+                "--clear-groups",
+                "--bounding-set=-all",
+                "--inh-caps=-all",
+                "--no-new-privs",
+            ])
             .arg("--")
             .arg(program)
             .current_dir(&self.home)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .env("HOME", &self.home);
         command
     }

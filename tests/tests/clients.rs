@@ -7,20 +7,15 @@ use strata_oci::digest::Digest;
 use strata_tests::clients::Clients;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
-use strata_tests::machine::{self, Collector};
 use strata_tests::place::Place;
+use strata_tests::scene::shell_layer;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
 
 /// A shell, some programs, and one layer more.
 fn shell_image() -> Image {
-    let mut collector = Collector::default();
-    collector.programs(&["sh"]).expect("a shell");
-    collector.programs(&machine::COREUTILS).expect("coreutils");
-    let mut base = collector.take().expect("files");
-    base.extend(machine::accounts());
     let own = [Entry::dir("app/"), Entry::file("app/hello", "hello\n")];
-    Image::new(&[Layer::of(&base), Layer::of(&own)])
+    Image::new(&[shell_layer(), Layer::of(&own)])
 }
 
 #[test]
@@ -34,20 +29,41 @@ fn skopeo_copies_a_layout_in_and_out_unchanged() {
     let remote = format!("docker://{}", server.reference("shell", "v1"));
     let digest_file = place.join("digest");
     let more = ["--digestfile", digest_file.to_str().expect("text")];
-    clients.skopeo_copy(&format!("oci:{}:v1", from.display()), &remote, &more).ok();
-    assert_eq!(fs::read_to_string(&digest_file).expect("digest"), image.digest.to_string());
+    clients
+        .skopeo_copy(&format!("oci:{}:v1", from.display()), &remote, &more)
+        .ok();
+    assert_eq!(
+        fs::read_to_string(&digest_file).expect("digest"),
+        image.digest.to_string()
+    );
     let stored = server.api().manifest("shell", "v1").expect(200);
     assert_eq!(stored.body, image.manifest);
-    assert_eq!(stored.header("docker-content-digest"), Some(image.digest.to_string().as_str()));
+    assert_eq!(
+        stored.header("docker-content-digest"),
+        Some(image.digest.to_string().as_str())
+    );
 
-    clients.skopeo_copy(&remote, &format!("oci:{}:v1", to.display()), &[]).ok();
+    clients
+        .skopeo_copy(&remote, &format!("oci:{}:v1", to.display()), &[])
+        .ok();
     for blob in image.blobs().chain([image.manifest.as_slice()]) {
         let copy = fs::read(to.join("blobs/sha256").join(Digest::of(blob).hex()));
-        assert!(copy.is_ok_and(|copy| copy == blob), "a blob did not come back as it was");
+        assert!(
+            copy.is_ok_and(|copy| copy == blob),
+            "a blob did not come back as it was"
+        );
     }
-    let inspected = clients.skopeo(&["inspect", "--tls-verify=false", &remote]).ok();
+    let inspected = clients
+        .skopeo(&["inspect", "--tls-verify=false", &remote])
+        .ok();
     assert!(inspected.out().contains(&image.digest.to_string()));
-    let tags = clients.skopeo(&["list-tags", "--tls-verify=false", remote.trim_end_matches(":v1")]).ok();
+    let tags = clients
+        .skopeo(&[
+            "list-tags",
+            "--tls-verify=false",
+            remote.trim_end_matches(":v1"),
+        ])
+        .ok();
     assert!(tags.out().contains("\"v1\""), "{}", tags.out());
 }
 
@@ -57,12 +73,23 @@ fn skopeo_pushes_docker_schema_2_and_strata_pulls_it() {
     let server = Stratad::start(&place.join("data"));
     let clients = Clients::new(&place);
     let image = shell_image();
-    image.write_layout(&place.dir("layout"), "v1").expect("write");
+    image
+        .write_layout(&place.dir("layout"), "v1")
+        .expect("write");
     let reference = server.reference("group/sub/shell", "v2s2");
     let from = format!("oci:{}:v1", place.join("layout").display());
-    clients.skopeo_copy(&from, &format!("docker://{reference}"), &["--format", "v2s2"]).ok();
+    clients
+        .skopeo_copy(
+            &from,
+            &format!("docker://{reference}"),
+            &["--format", "v2s2"],
+        )
+        .ok();
     let stored = server.api().manifest("group/sub/shell", "v2s2").expect(200);
-    assert_eq!(stored.header("content-type"), Some(strata_oci::media::DOCKER_MANIFEST));
+    assert_eq!(
+        stored.header("content-type"),
+        Some(strata_oci::media::DOCKER_MANIFEST)
+    );
     let pulled = Strata::new(&place).pull(&reference);
     let diff_ids: Vec<String> = image.layers.iter().map(|l| l.diff_id.to_string()).collect();
     let got: Vec<&String> = pulled.layers.iter().map(|l| &l.diff_id).collect();
@@ -78,16 +105,28 @@ fn podman_pulls_and_pushes() {
     let first = server.api().push(&image, "shell", "first");
     let second = server.reference("copy/of-shell", "second");
     clients.podman_transfer("pull", &first).ok();
-    let listed = clients.podman(&["images", "--no-trunc", "--format", "{{.ID}} {{.Digest}}"]).ok();
-    assert!(listed.out().contains(&image.id().to_string()), "{}", listed.out());
+    let listed = clients
+        .podman(&["images", "--no-trunc", "--format", "{{.ID}} {{.Digest}}"])
+        .ok();
+    assert!(
+        listed.out().contains(&image.id().to_string()),
+        "{}",
+        listed.out()
+    );
     clients.podman(&["tag", &first, &second]).ok();
     clients.podman_transfer("push", &second).ok();
 
     let strata = Strata::new(&place);
     strata.pull(&first);
     let again = strata.pull(&second);
-    assert_eq!(again.fetched(), 0, "podman compresses anew, but the trees are the same: {again:?}");
-    let ran = strata.run(&["run", "--rm", &second, "cat", "/app/hello"]).ok();
+    assert_eq!(
+        again.fetched(),
+        0,
+        "podman compresses anew, but the trees are the same: {again:?}"
+    );
+    let ran = strata
+        .run(&["run", "--rm", &second, "cat", "/app/hello"])
+        .ok();
     assert_eq!(ran.out(), "hello");
 }
 
@@ -106,16 +145,26 @@ fn buildah_builds_from_a_served_image_and_strata_runs_the_result() {
     fs::write(context.join("Containerfile"), containerfile).expect("write");
     fs::write(context.join("data"), "data\n").expect("write");
     clients.build(&context, &built).ok();
-    clients.buildah(&["push", "-q", "--tls-verify=false", &built]).ok();
+    clients
+        .buildah(&["push", "-q", "--tls-verify=false", &built])
+        .ok();
 
     let strata = Strata::new(&place);
     strata.pull(&base);
     let pulled = strata.pull(&built);
-    assert_eq!(pulled.reused(), 2, "the base's layers are there: {pulled:?}");
+    assert_eq!(
+        pulled.reused(),
+        2,
+        "the base's layers are there: {pulled:?}"
+    );
     let ran = strata.run(&["run", "--rm", &built]).ok();
     assert_eq!(ran.out(), "data\nmade\nblue");
     let gone = strata.run(&["run", "--rm", &built, "ls", "/app/hello"]);
-    assert!(!gone.status.success(), "deleted by the build: {}", gone.story());
+    assert!(
+        !gone.status.success(),
+        "deleted by the build: {}",
+        gone.story()
+    );
 }
 
 #[test]
@@ -126,7 +175,10 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
     let mine = Image::new(&[Layer::of(&[Entry::file("which", "mine")])]);
     let other = Image::new(&[Layer::of(&[Entry::file("which", "other")])]);
     let mut children = Vec::new();
-    for (image, architecture) in [(&other, "s390x"), (&mine, strata_tests::image::architecture())] {
+    for (image, architecture) in [
+        (&other, "s390x"),
+        (&mine, strata_tests::image::architecture()),
+    ] {
         api.push(image, "multi", architecture);
         children.push(serde_json::json!({
             "mediaType": image.media_type(), "digest": image.digest, "size": image.manifest.len(),
@@ -134,8 +186,10 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
         }));
     }
     let kind = strata_oci::media::OCI_INDEX;
-    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "manifests": children }).to_string();
-    api.put_manifest("multi", "all", kind, index.as_bytes()).expect(201);
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "manifests": children })
+        .to_string();
+    api.put_manifest("multi", "all", kind, index.as_bytes())
+        .expect(201);
     let reference = api.reference("multi", "all");
 
     let strata = Strata::new(&place);
@@ -143,7 +197,13 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
     assert_eq!(pulled.layers[0].diff_id, mine.layers[0].diff_id.to_string());
     let clients = Clients::new(&place);
     let copy = format!("oci:{}:all", place.join("copy").display());
-    clients.skopeo_copy(&format!("docker://{reference}"), &copy, &["--all"]).ok();
-    let copied = fs::read(place.join("copy/blobs/sha256").join(Digest::of(index.as_bytes()).hex()));
+    clients
+        .skopeo_copy(&format!("docker://{reference}"), &copy, &["--all"])
+        .ok();
+    let copied = fs::read(
+        place
+            .join("copy/blobs/sha256")
+            .join(Digest::of(index.as_bytes()).hex()),
+    );
     assert_eq!(copied.expect("the index"), index.as_bytes());
 }

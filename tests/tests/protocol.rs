@@ -16,14 +16,20 @@ fn server() -> (Place, Stratad) {
 }
 
 fn small_image() -> Image {
-    Image::new(&[Layer::of(&[Entry::file("a", "a")]), Layer::of(&[Entry::file("b", "b")])])
+    Image::new(&[
+        Layer::of(&[Entry::file("a", "a")]),
+        Layer::of(&[Entry::file("b", "b")]),
+    ])
 }
 
 #[test]
 fn the_base_says_that_the_protocol_is_spoken() {
     let (_place, server) = server();
     let reply = server.api().0.send("GET", "/v2/", &[], b"").expect(200);
-    assert_eq!(reply.header("docker-distribution-api-version"), Some("registry/2.0"));
+    assert_eq!(
+        reply.header("docker-distribution-api-version"),
+        Some("registry/2.0")
+    );
 }
 
 #[test]
@@ -33,7 +39,10 @@ fn a_chunked_upload_arrives_in_order_and_says_how_far_it_is() {
     let digest = Digest::of(b"one two three");
     let start = api.start("app");
     let send = |location: &str, range: &str, bytes: &[u8]| {
-        let headers = [("Content-Range", range), ("Content-Type", "application/octet-stream")];
+        let headers = [
+            ("Content-Range", range),
+            ("Content-Type", "application/octet-stream"),
+        ];
         api.0.send("PATCH", location, &headers, bytes)
     };
     let first = send(&start, "0-3", b"one ").expect(202);
@@ -46,8 +55,13 @@ fn a_chunked_upload_arrives_in_order_and_says_how_far_it_is() {
     assert_eq!(status.header("range"), Some("0-3"));
     let second = send(&location(&status), "4-7", b"two ").expect(202);
     assert_eq!(second.header("range"), Some("0-7"));
-    let done = api.finish(&location(&second), &digest.to_string(), b"three").expect(201);
-    assert_eq!(done.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    let done = api
+        .finish(&location(&second), &digest.to_string(), b"three")
+        .expect(201);
+    assert_eq!(
+        done.header("docker-content-digest"),
+        Some(digest.to_string().as_str())
+    );
     assert_eq!(api.blob("app", &digest).expect(200).body, b"one two three");
     assert_eq!(location(&done), format!("/v2/app/blobs/{digest}"));
 }
@@ -59,12 +73,21 @@ fn uploads_in_one_request_and_of_unknown_length_work() {
     let digest = Digest::of(b"monolithic");
     let kind = [("Content-Type", "application/octet-stream")];
     let target = format!("/v2/app/blobs/uploads/?digest={digest}");
-    api.0.send("POST", &target, &kind, b"monolithic").expect(201);
+    api.0
+        .send("POST", &target, &kind, b"monolithic")
+        .expect(201);
     assert!(api.has_blob("app", &digest));
-    let reply = api.0.send_chunked("PATCH", &api.start("app"), &[b"of unknown ", b"length"]).expect(202);
+    let reply = api
+        .0
+        .send_chunked("PATCH", &api.start("app"), &[b"of unknown ", b"length"])
+        .expect(202);
     let digest = Digest::of(b"of unknown length");
-    api.finish(&location(&reply), &digest.to_string(), b"").expect(201);
-    assert_eq!(api.blob("app", &digest).expect(200).body, b"of unknown length");
+    api.finish(&location(&reply), &digest.to_string(), b"")
+        .expect(201);
+    assert_eq!(
+        api.blob("app", &digest).expect(200).body,
+        b"of unknown length"
+    );
     let empty = api.push_blob("app", b"");
     assert_eq!(api.blob("app", &empty).expect(200).body, b"");
 }
@@ -76,7 +99,8 @@ fn sha512_digests_work() {
     let mut digester = strata_oci::digest::Digester::new(strata_oci::digest::Algorithm::Sha512);
     digester.update(b"long digest");
     let digest = digester.finish();
-    api.finish(&api.start("app"), &digest.to_string(), b"long digest").expect(201);
+    api.finish(&api.start("app"), &digest.to_string(), b"long digest")
+        .expect(201);
     assert_eq!(api.blob("app", &digest).expect(200).body, b"long digest");
 }
 
@@ -87,7 +111,9 @@ fn an_upload_can_be_given_up() {
     let upload = api.append(&api.start("app"), b"some bytes");
     let path = upload.split('?').next().expect("path").to_owned();
     api.0.send("DELETE", &upload, &[], b"").expect(204);
-    api.0.send("GET", &path, &[], b"").expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    api.0
+        .send("GET", &path, &[], b"")
+        .expect_error(404, "BLOB_UPLOAD_UNKNOWN");
     assert_eq!(server.stored(), (0, 0));
 }
 
@@ -100,7 +126,10 @@ fn parts_of_a_blob_can_be_asked_for() {
     let target = format!("/v2/app/blobs/{digest}");
     let head = api.0.send("HEAD", &target, &[], b"").expect(200);
     assert_eq!(head.header("content-length"), Some("200000"));
-    assert_eq!(head.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    assert_eq!(
+        head.header("docker-content-digest"),
+        Some(digest.to_string().as_str())
+    );
     for (range, from, to) in [
         ("bytes=0-0", 0, 1),
         ("bytes=5-9", 5, 10),
@@ -108,12 +137,18 @@ fn parts_of_a_blob_can_be_asked_for() {
         ("bytes=-5", 199_995, 200_000),
         ("bytes=100000-999999999", 100_000, 200_000),
     ] {
-        let reply = api.0.send("GET", &target, &[("Range", range)], b"").expect(206);
+        let reply = api
+            .0
+            .send("GET", &target, &[("Range", range)], b"")
+            .expect(206);
         assert_eq!(reply.body, &bytes[from..to], "{range}");
         let content_range = format!("bytes {from}-{}/200000", to - 1);
         assert_eq!(reply.header("content-range"), Some(content_range.as_str()));
     }
-    let beyond = api.0.send("GET", &target, &[("Range", "bytes=200000-")], b"").expect(416);
+    let beyond = api
+        .0
+        .send("GET", &target, &[("Range", "bytes=200000-")], b"")
+        .expect(416);
     assert_eq!(beyond.header("content-range"), Some("bytes */200000"));
     // What is not a range that we know is as if it were not there (RFC 9110, 14.2).
     for odd in ["lines=1-2", "bytes=9-5", "bytes=x-", "bytes="] {
@@ -136,7 +171,8 @@ fn a_blob_is_stored_once_and_mounted_across_repositories() {
     let unknown = Digest::of(b"elsewhere");
     let target = format!("/v2/two/blobs/uploads/?mount={unknown}&from=one");
     let reply = api.0.send("POST", &target, &[], b"").expect(202);
-    api.finish(&location(&reply), &unknown.to_string(), b"elsewhere").expect(201);
+    api.finish(&location(&reply), &unknown.to_string(), b"elsewhere")
+        .expect(201);
     api.push_blob("three", b"shared bytes");
     assert_eq!(server.stored(), (2, 12 + 9));
 }
@@ -147,7 +183,8 @@ fn a_blob_is_seen_only_in_the_repositories_that_have_it() {
     let api = server.api();
     let digest = api.push_blob("mine", b"private bytes");
     assert!(!api.has_blob("theirs", &digest));
-    api.blob("theirs", &digest).expect_error(404, "BLOB_UNKNOWN");
+    api.blob("theirs", &digest)
+        .expect_error(404, "BLOB_UNKNOWN");
 }
 
 #[test]
@@ -162,15 +199,23 @@ fn manifests_are_served_as_they_were_pushed() {
     let text = String::from_utf8(image.manifest.clone()).expect("text");
     let odd = text.replacen('{', "{ \n\t\"x-unknown\": [1, {\"y\": null}],", 1);
     let digest = Digest::of(odd.as_bytes());
-    let reply = api.put_manifest("app", "odd", image.media_type(), odd.as_bytes()).expect(201);
-    assert_eq!(reply.header("docker-content-digest"), Some(digest.to_string().as_str()));
+    let reply = api
+        .put_manifest("app", "odd", image.media_type(), odd.as_bytes())
+        .expect(201);
+    assert_eq!(
+        reply.header("docker-content-digest"),
+        Some(digest.to_string().as_str())
+    );
     for name in ["odd", &digest.to_string()] {
         let served = api.manifest("app", name).expect(200);
         assert_eq!(served.body, odd.as_bytes());
         assert_eq!(served.header("content-type"), Some(image.media_type()));
         let target = format!("/v2/app/manifests/{name}");
         let head = api.0.send("HEAD", &target, &[], b"").expect(200);
-        assert_eq!(head.header("content-length"), Some(odd.len().to_string().as_str()));
+        assert_eq!(
+            head.header("content-length"),
+            Some(odd.len().to_string().as_str())
+        );
     }
 }
 
@@ -184,20 +229,33 @@ fn tags_move_are_listed_in_pages_and_are_deleted() {
     }
     let other = Image::new(&[Layer::of(&[Entry::file("z", "z")])]);
     api.push(&other, "app", "latest");
-    assert_eq!(api.manifest("app", "latest").expect(200).body, other.manifest);
+    assert_eq!(
+        api.manifest("app", "latest").expect(200).body,
+        other.manifest
+    );
     assert_eq!(tags(&api, "?n=100"), ["a", "b", "c", "latest"]);
-    let page = api.0.send("GET", "/v2/app/tags/list?n=2", &[], b"").expect(200);
+    let page = api
+        .0
+        .send("GET", "/v2/app/tags/list?n=2", &[], b"")
+        .expect(200);
     assert_eq!(page.json()["tags"], serde_json::json!(["a", "b"]));
-    assert!(page.header("link").is_some_and(|link| link.contains("rel=\"next\"")));
+    assert!(
+        page.header("link")
+            .is_some_and(|link| link.contains("rel=\"next\""))
+    );
     assert_eq!(tags(&api, "?n=2&last=b"), ["c", "latest"]);
 
-    api.0.send("DELETE", "/v2/app/manifests/a", &[], b"").expect(202);
-    api.manifest("app", "a").expect_error(404, "MANIFEST_UNKNOWN");
+    api.0
+        .send("DELETE", "/v2/app/manifests/a", &[], b"")
+        .expect(202);
+    api.manifest("app", "a")
+        .expect_error(404, "MANIFEST_UNKNOWN");
     assert_eq!(api.manifest("app", "b").expect(200).body, image.manifest);
     let by_digest = format!("/v2/app/manifests/{}", image.digest);
     api.0.send("DELETE", &by_digest, &[], b"").expect(202);
     for name in ["b", "c", &image.digest.to_string()] {
-        api.manifest("app", name).expect_error(404, "MANIFEST_UNKNOWN");
+        api.manifest("app", name)
+            .expect_error(404, "MANIFEST_UNKNOWN");
     }
     assert_eq!(tags(&api, ""), ["latest"]);
 }
@@ -206,7 +264,9 @@ fn tags(api: &Api, query: &str) -> Vec<String> {
     let target = format!("/v2/app/tags/list{query}");
     let listed = api.0.send("GET", &target, &[], b"").expect(200).json();
     let tags = listed["tags"].as_array().expect("tags");
-    tags.iter().map(|t| t.as_str().expect("text").to_owned()).collect()
+    tags.iter()
+        .map(|t| t.as_str().expect("text").to_owned())
+        .collect()
 }
 
 #[test]
@@ -226,8 +286,12 @@ fn artifacts_and_signatures_are_images_too() {
     .to_string();
     let digest = Digest::of(artifact.as_bytes());
     let name = digest.to_string();
-    api.put_manifest("app", &name, media::OCI_MANIFEST, artifact.as_bytes()).expect(201);
-    assert_eq!(api.manifest("app", &name).expect(200).body, artifact.as_bytes());
+    api.put_manifest("app", &name, media::OCI_MANIFEST, artifact.as_bytes())
+        .expect(201);
+    assert_eq!(
+        api.manifest("app", &name).expect(200).body,
+        artifact.as_bytes()
+    );
 }
 
 #[test]

@@ -8,62 +8,58 @@ use strata_tests::clients::{Clients, umoci_unpack};
 use strata_tests::debian;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
-use strata_tests::strata::Strata;
+use strata_tests::scene::Scene;
 use strata_tests::stratad::Stratad;
 use strata_tests::tree::{Kind, Tree};
 use strata_tests::user::need_root;
 
-struct Setup {
-    place: Place,
-    server: Stratad,
-    strata: Strata,
-}
-
-fn setup() -> Setup {
+fn scene() -> Scene {
     need_root();
-    let place = Place::new();
-    let server = Stratad::start(&place.join("data"));
-    let strata = Strata::new(&place);
-    Setup { place, server, strata }
+    Scene::new()
 }
 
-impl Setup {
-    /// Pushes an image, mounts it read-only with strata and unpacks it with umoci: both trees.
-    fn both(&self, image: &Image) -> (Tree, Tree) {
-        let layout = self.place.dir("layout");
-        image.write_layout(&layout, "v1").expect("write");
-        let reference = self.server.api().push(image, "app", "v1");
-        self.strata.pull(&reference);
-        let ours = self.mounted(&reference);
-        let theirs = Tree::read(&umoci_unpack(&layout, "v1", &self.place.join("bundle")));
-        (ours, theirs)
-    }
+/// Pushes an image, mounts it read-only with strata and unpacks it with umoci: both trees.
+fn both(s: &Scene, image: &Image) -> (Tree, Tree) {
+    let layout = s.place.dir("layout");
+    image.write_layout(&layout, "v1").expect("write");
+    let reference = s.push(image, "v1");
+    s.strata.pull(&reference);
+    let ours = mounted(s, &reference);
+    let theirs = Tree::read(&umoci_unpack(&layout, "v1", &s.place.join("bundle")));
+    (ours, theirs)
+}
 
-    fn mounted(&self, reference: &str) -> Tree {
-        let path = PathBuf::from(self.strata.run(&["mount", "--ro", reference]).ok().out());
-        let tree = Tree::read(&path);
-        let denied = fs::write(path.join("new"), "x");
-        assert!(denied.is_err(), "mounted read-only");
-        self.strata.run(&["umount", path.to_str().expect("text")]).ok();
-        assert!(!path.join("new").exists());
-        tree
-    }
+fn mounted(s: &Scene, reference: &str) -> Tree {
+    let path = PathBuf::from(s.strata.run(&["mount", "--ro", reference]).ok().out());
+    let tree = Tree::read(&path);
+    let denied = fs::write(path.join("new"), "x");
+    assert!(denied.is_err(), "mounted read-only");
+    s.strata.run(&["umount", path.to_str().expect("text")]).ok();
+    assert!(!path.join("new").exists());
+    tree
 }
 
 /// Every type and every attribute that a layer can carry.
 fn all_kinds() -> Vec<Entry> {
-    let capability = b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+    let capability =
+        b"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00";
     let long = format!("deep/{}/{}", "d".repeat(110), "f".repeat(200));
     vec![
-        Entry::dir("etc/").mode(0o750).owner(7, 8).mtime(1_000_000_000),
+        Entry::dir("etc/")
+            .mode(0o750)
+            .owner(7, 8)
+            .mtime(1_000_000_000),
         Entry::file("etc/plain", "text"),
         Entry::file("etc/empty", ""),
-        Entry::file("etc/secret", "x").mode(0o000).owner(4_000_000, 4_000_001),
+        Entry::file("etc/secret", "x")
+            .mode(0o000)
+            .owner(4_000_000, 4_000_001),
         Entry::program("etc/setuid", "x").mode(0o4755),
         Entry::program("etc/setgid", "x").mode(0o2755).owner(0, 50),
         Entry::program("etc/capable", "x").xattr("security.capability", capability),
-        Entry::file("etc/attributes", "x").xattr("user.one", b"1").xattr("user.zwei", b"\x00\xff"),
+        Entry::file("etc/attributes", "x")
+            .xattr("user.one", b"1")
+            .xattr("user.zwei", b"\x00\xff"),
         Entry::hardlink("etc/twin", "etc/plain"),
         Entry::hardlink("triplet", "etc/plain"),
         Entry::symlink("relative", "etc/plain").owner(5, 6).mtime(5),
@@ -88,16 +84,23 @@ fn all_kinds() -> Vec<Entry> {
 
 #[test]
 fn every_kind_of_entry_is_extracted_as_others_do() {
-    let s = setup();
-    let (ours, theirs) = s.both(&Image::new(&[Layer::of(&all_kinds())]));
-    assert_eq!(ours.0.len(), all_kinds().len() + 2, "the top and the long name's directory beside them");
+    let s = scene();
+    let (ours, theirs) = both(&s, &Image::new(&[Layer::of(&all_kinds())]));
+    assert_eq!(
+        ours.0.len(),
+        all_kinds().len() + 2,
+        "the top and the long name's directory beside them"
+    );
     ours.assert_same(&theirs);
-    assert_eq!(ours.get("triplet").expect("there").same_as, Some("etc/plain".into()));
+    assert_eq!(
+        ours.get("triplet").expect("there").same_as,
+        Some("etc/plain".into())
+    );
 }
 
 #[test]
 fn upper_layers_delete_and_replace_as_others_do() {
-    let s = setup();
+    let s = scene();
     let lower = [
         Entry::dir("etc/").mode(0o700).owner(9, 9).mtime(77),
         Entry::file("etc/kept", "kept"),
@@ -141,8 +144,15 @@ fn upper_layers_delete_and_replace_as_others_do() {
         Entry::whiteout("usr/share", "nothing-like-this"),
     ];
     let layers = [lower.as_slice(), &middle, &upper].map(Layer::of);
-    let (ours, theirs) = s.both(&Image::new(&layers));
-    for gone in ["etc/deleted", "opaque/hidden", "opaque/under", "gone", "again/old", "becomes-file/x"] {
+    let (ours, theirs) = both(&s, &Image::new(&layers));
+    for gone in [
+        "etc/deleted",
+        "opaque/hidden",
+        "opaque/under",
+        "gone",
+        "again/old",
+        "becomes-file/x",
+    ] {
         assert!(ours.get(gone).is_none(), "{gone} should be gone");
     }
     let etc = ours.get("etc").expect("there");
@@ -154,23 +164,44 @@ fn upper_layers_delete_and_replace_as_others_do() {
 
 #[test]
 fn layers_are_directories_of_their_own_with_overlays_marks() {
-    let s = setup();
-    let lower = Layer::of(&[Entry::dir("d/"), Entry::file("d/a", "a"), Entry::file("b", "b")]);
-    let upper = Layer::of(&[Entry::dir("d/"), Entry::opaque("d"), Entry::file(".wh.b", "")]);
+    let s = scene();
+    let lower = Layer::of(&[
+        Entry::dir("d/"),
+        Entry::file("d/a", "a"),
+        Entry::file("b", "b"),
+    ]);
+    let upper = Layer::of(&[
+        Entry::dir("d/"),
+        Entry::opaque("d"),
+        Entry::file(".wh.b", ""),
+    ]);
     let image = Image::new(&[lower.clone(), upper.clone()]);
     s.strata.pull(&s.server.api().push(&image, "app", "v1"));
     let below = Tree::read(&s.strata.layer(&lower.diff_id).join("fs"));
     assert!(below.get("d/a").is_some() && below.get("b").is_some());
     let above = Tree::read(&s.strata.layer(&upper.diff_id).join("fs"));
-    assert_eq!(above.get("b").map(|node| &node.kind), Some(&Kind::Special('c', 0)));
+    assert_eq!(
+        above.get("b").map(|node| &node.kind),
+        Some(&Kind::Special('c', 0))
+    );
     let marks = &above.get("d").expect("there").xattrs;
-    assert_eq!(marks.get(b"trusted.overlay.opaque".as_slice()).map(Vec::as_slice), Some(b"y".as_slice()));
-    assert_eq!(above.0.len(), 3, "no .wh. file is left: {:?}", above.0.keys());
+    assert_eq!(
+        marks
+            .get(b"trusted.overlay.opaque".as_slice())
+            .map(Vec::as_slice),
+        Some(b"y".as_slice())
+    );
+    assert_eq!(
+        above.0.len(),
+        3,
+        "no .wh. file is left: {:?}",
+        above.0.keys()
+    );
 }
 
 #[test]
 fn a_debian_image_is_the_same_as_with_umoci() {
-    let s = setup();
+    let s = scene();
     let layout = debian::layout();
     let reference = s.server.reference("debian", "python");
     let source = format!("oci:{}:latest", layout.display());
@@ -179,34 +210,42 @@ fn a_debian_image_is_the_same_as_with_umoci() {
     assert_eq!(pulled.fetched(), 3);
     let theirs = Tree::read(&umoci_unpack(&layout, "latest", &s.place.join("bundle")));
     assert!(theirs.0.len() > 3000, "a real image");
-    s.mounted(&reference).assert_same(&theirs);
+    mounted(&s, &reference).assert_same(&theirs);
 
     let ran = s.strata.run(&["run", "--rm", &reference]).ok();
     assert!(ran.out().starts_with("python in "), "{}", ran.story());
     // apt, dpkg and maintainer scripts are a hard trial of the writable layer.
     let script = "dpkg --remove --force-all python3-minimal >/dev/null 2>&1; test ! -e /usr/bin/python3 && dpkg --audit";
-    s.strata.run(&["run", "--rm", &reference, "sh", "-c", script]).ok();
-    s.mounted(&reference).assert_same(&theirs);
+    s.strata
+        .run(&["run", "--rm", &reference, "sh", "-c", script])
+        .ok();
+    mounted(&s, &reference).assert_same(&theirs);
 }
 
 #[test]
 fn a_debian_image_goes_through_skopeo_and_back_through_the_store() {
-    let s = setup();
+    let mut s = scene();
     let clients = Clients::new(&s.place);
     let from = format!("oci:{}:latest", debian::layout().display());
     let reference = s.server.reference("debian", "skopeo");
-    clients.skopeo_copy(&from, &format!("docker://{reference}"), &[]).ok();
+    clients
+        .skopeo_copy(&from, &format!("docker://{reference}"), &[])
+        .ok();
     let first = s.strata.pull(&reference);
     // Away from where it came, each layer is rebuilt from its directory: the same diffIDs.
     let other = Stratad::start(&s.place.join("other"));
     let away = other.reference("debian", "rebuilt");
     s.strata.run(&["tag", &reference, &away]).ok();
-    drop(s.server);
+    s.server.kill();
     s.strata.run(&["push", &away]).ok();
-    let fresh = Strata::at(s.strata.program().to_owned(), s.place.join("fresh"));
+    let fresh = s.fresh_store();
     let second = fresh.pull(&away);
     let ids = |pulled: &strata_tests::strata::Pulled| {
-        pulled.layers.iter().map(|l| l.diff_id.clone()).collect::<Vec<_>>()
+        pulled
+            .layers
+            .iter()
+            .map(|l| l.diff_id.clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(ids(&first), ids(&second));
     assert!(Path::new(fresh.root()).join("layers").is_dir());

@@ -1,15 +1,101 @@
 //! `strata rm`: remove containers.
 
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use strata::driver::{Driver as _, Overlay, is_mounted};
+use strata::store::Store;
+use strata::store::containers::{Container, ContainerError, ContainerLock};
 
+use super::mount::mount_point;
 use crate::settings::Settings;
 
-/// Remove containers
+/// Remove containers with their writable layers; image layers stay
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Kill a container that is running, and do not mind one that does not exist
+    #[arg(short, long)]
+    force: bool,
+    /// Name or id
+    #[arg(value_name = "CONTAINER", required = true)]
+    containers: Vec<String>,
+}
 
-pub(crate) fn run(_settings: &Settings, _args: Args) -> Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    let store = settings.open_store()?;
+    let mut failed = false;
+    for name in &args.containers {
+        match remove(&store, name, args.force) {
+            Ok(()) => crate::printer::line(name),
+            Err(error) => {
+                crate::printer::failed(&error);
+                failed = true;
+            }
+        }
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
+    let container = match store.container(name) {
+        Err(ContainerError::NoSuch(_)) if force => return Ok(()),
+        result => result?,
+    };
+    let path = mount_point(store, &container);
+    if is_mounted(&path) {
+        Overlay::new(store.privilege()).unmount(&path, force)?;
+    }
+    let lock = match store.lock_container(&container) {
+        Err(ContainerError::Running { .. }) if force => match kill(store, &container)? {
+            Some(lock) => lock,
+            None => return Ok(()),
+        },
+        result => result?,
+    };
+    Ok(store.remove_container(&container, lock)?)
+}
+
+/// Kills the container's first process, and with it all others, and waits until its runner has noticed.
+/// `None`: the runner has removed the container itself.
+fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
+    let limit = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < limit {
+        // It may still be starting: then it has no process yet.
+        let now = match store.container(&container.id) {
+            Err(ContainerError::NoSuch(_)) => return Ok(None),
+            result => result?,
+        };
+        kill_process(&now).with_context(|| format!("killing container {}", container.name))?;
+        match store.lock_container(&now) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err(ContainerError::Running { .. }) => std::thread::sleep(Duration::from_millis(10)),
+            Err(ContainerError::NoSuch(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!(
+        "container {} does not end, although it was killed: its process may hang in the kernel",
+        container.name
+    )
+}
+
+/// Through a descriptor, so that a process that has the same pid by now is not hit: the start time is
+/// compared after the descriptor is had.
+fn kill_process(container: &Container) -> Result<()> {
+    let Some(pid) = container.pid.and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        result => result?,
+    };
+    if !container.is_alive() {
+        return Ok(());
+    }
+    match pidfd_send_signal(process, Signal::KILL) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -1,15 +1,256 @@
 //! `strata run`: run a command in a new container.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
+use strata::driver::{Driver as _, Overlay};
+use strata::run::{self, RunError, command};
+use strata::store::containers::{Container, Kind, NewContainer};
+use strata::store::{Image, Store};
 
 use crate::settings::Settings;
 
 /// Run a command in a new container
+///
+/// Leaves with the command's exit status: 128 and the signal's number if a signal killed it, 127 if it was not
+/// found, 126 if it could not be executed, 125 if strata itself failed.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+#[command(override_usage = "strata run [OPTIONS] REF [COMMAND [ARG...]]")]
+pub(crate) struct Args {
+    /// Name of the container [default: made up]
+    #[arg(long)]
+    name: Option<String>,
+    /// Remove the container when the command ends
+    #[arg(long)]
+    rm: bool,
+    /// Pass standard input to the command
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Set a variable; without a value, take it from here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<OsString>,
+    /// Set the variables that a file lists, one KEY=VALUE a line
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Directory to start in
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// User to run as: name or number, and group if wanted
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Program to run in place of the image's entrypoint
+    #[arg(long, value_name = "PROGRAM")]
+    entrypoint: Option<OsString>,
+    /// Host name of the container [default: the beginning of its id]
+    #[arg(long, value_parser = hostname)]
+    hostname: Option<String>,
+    /// When to pull the image
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pull: Pull,
+    /// Image, then the command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "REF [COMMAND [ARG...]]"
+    )]
+    image_and_command: Vec<OsString>,
+}
 
-pub(crate) fn run(_settings: &Settings, _args: Args) -> Result<ExitCode> {
-    anyhow::bail!("not built yet")
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Pull {
+    /// When it is not here
+    Missing,
+    /// Every time: fetches what has changed
+    Always,
+    /// Never
+    Never,
+}
+
+/// A name that sethostname(2) takes and that can stand in a file of hosts.
+fn hostname(text: &str) -> Result<String, String> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if text.is_empty()
+        || text.len() > 63
+        || !text.bytes().all(allowed)
+        || text.starts_with(['-', '.'])
+    {
+        return Err("1 to 63 letters, digits, - . _".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Any failure before the command runs is ours and not the command's: 125.
+pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    match start(settings, args) {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(error) => {
+            crate::printer::failed(&error);
+            let code = error.downcast_ref().map_or(125, RunError::code);
+            Ok(ExitCode::from(code))
+        }
+    }
+}
+
+fn start(settings: &Settings, args: Args) -> Result<u8> {
+    let (name, words) = split(&args.image_and_command)?;
+    let given = variables(&args)?;
+    let store = settings.open_store()?;
+    let image = find_image(&store, name, args.pull)?;
+    let config = &image.config.config;
+    let arguments = command::arguments(config, args.entrypoint.as_deref(), words);
+    if arguments.is_empty() {
+        bail!("{name} has no command of its own: say what to run, `strata run {name} COMMAND`");
+    }
+    let lowers = store.stack(&image).context("stacking the image's layers")?;
+    let (record, lock) = store.create_container(&NewContainer {
+        name: args.name.as_deref(),
+        kind: Kind::Container,
+        image: &image,
+        image_name: name,
+        ephemeral: args.rm,
+        command: arguments
+            .iter()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect(),
+    })?;
+    let hostname = args
+        .hostname
+        .unwrap_or_else(|| record.short_id().to_owned());
+    let mut defaults = vec![
+        command::DEFAULT_PATH.into(),
+        format!("HOSTNAME={hostname}").into(),
+    ];
+    if args.tty {
+        defaults.push("TERM=xterm".into());
+    }
+    let container = run::Container {
+        directory: store.container_dir(&record.id),
+        lowers,
+        privilege: store.privilege(),
+        ephemeral: args.rm,
+        hostname,
+        arguments,
+        environment: command::environment(defaults, &config.env, &given, |k| std::env::var_os(k)),
+        working_directory: args.workdir.unwrap_or_else(|| config.working_dir.clone()),
+        user: args.user.unwrap_or_else(|| config.user.clone()),
+        interactive: args.interactive,
+        terminal: args.tty,
+    };
+    let outcome = run::run(&container, |pid| {
+        if let Err(error) = store.container_started(&record.id, pid) {
+            crate::printer::failed(
+                &anyhow::Error::from(error).context("recording that the container runs"),
+            );
+        }
+    });
+    let code = match &outcome {
+        Ok(exit) => exit.code(),
+        Err(error) => error.code(),
+    };
+    let recorded = match args.rm {
+        true => store.remove_container(&record, lock),
+        false => store.container_exited(&record.id, code),
+    };
+    if let Err(error) = recorded {
+        crate::printer::failed(
+            &anyhow::Error::from(error).context("recording that the container ended"),
+        );
+    }
+    outcome.map_err(|error| explain(&store, &record, error))?;
+    Ok(code)
+}
+
+/// The image's name, and the command.
+fn split(words: &[OsString]) -> Result<(&str, &[OsString])> {
+    let (name, command) = words.split_first().context("no image given")?;
+    let name = name
+        .to_str()
+        .with_context(|| format!("{name:?} is not an image name"))?;
+    Ok((name, command))
+}
+
+/// Variables from files first, so that those of the command line win.
+fn variables(args: &Args) -> Result<Vec<OsString>> {
+    let mut variables = Vec::new();
+    for path in &args.env_file {
+        let text = std::fs::read(path).with_context(|| format!("--env-file {}", path.display()))?;
+        variables.extend(command::environment_file(&text));
+    }
+    variables.extend(args.env.iter().cloned());
+    Ok(variables)
+}
+
+fn find_image(store: &Arc<Store>, name: &str, pull: Pull) -> Result<Image> {
+    match pull {
+        Pull::Missing => super::pull::ensure(store, name),
+        Pull::Always => super::pull::always(store, name),
+        Pull::Never => store.image(name)?.with_context(|| {
+            format!("no such image: {name}, and --pull never forbids to fetch it")
+        }),
+    }
+}
+
+/// When the layers could not be mounted, a trial mount says more than the kernel did.
+fn explain(store: &Store, record: &Container, error: RunError) -> anyhow::Error {
+    let about_layers = matches!(&error, RunError::Start { message, .. } if message.starts_with("mounting the layers"));
+    let error = anyhow::Error::from(error);
+    let driver = Overlay::new(store.privilege());
+    match about_layers.then(|| driver.probe(store.root())) {
+        Some(Err(reason)) => error.context(format!("container {}: {reason}", record.name)),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(words: &[&str]) -> Result<Args, clap::Error> {
+        let words = ["run"].iter().chain(words);
+        Line::try_parse_from(words).map(|line| line.args)
+    }
+
+    #[test]
+    fn options_end_at_the_image() {
+        let args = parse(&[
+            "-it", "--rm", "-e", "A=1", "-eB", "debian", "-t", "--rm", "--", "x",
+        ])
+        .expect("parses");
+        assert!(args.interactive && args.tty && args.rm);
+        assert_eq!(args.env, ["A=1", "B"]);
+        let (name, command) = split(&args.image_and_command).expect("splits");
+        assert_eq!(
+            (name, command),
+            (
+                "debian",
+                ["-t", "--rm", "--", "x"].map(OsString::from).as_slice()
+            )
+        );
+        let args = parse(&["debian", "--help"]).expect("the command's help, not ours");
+        assert!(!args.rm && args.image_and_command.len() == 2);
+        assert!(parse(&["-it"]).is_err());
+        assert!(parse(&["--pull", "never", "--workdir=/x", "-u", "1:2", "i"]).is_ok());
+        assert!(parse(&["--no-such", "i"]).is_err());
+    }
+
+    #[test]
+    fn host_names_are_checked() {
+        assert!(hostname("box-1.example").is_ok());
+        for bad in ["", "a b", "-x", "a/b", &"x".repeat(64), "a\n127.0.0.1 evil"] {
+            assert!(hostname(bad).is_err(), "{bad}");
+        }
+    }
 }

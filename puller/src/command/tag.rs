@@ -3,13 +3,29 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use strata::store::StoreError;
 
+use crate::printer;
 use crate::settings::Settings;
 
 /// Give an image another name
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// The image: a name, an id or the beginning of one
+    #[arg(value_name = "IMAGE")]
+    source: String,
+    /// The new name; a name that stands for another image moves
+    #[arg(value_name = "NAME[:TAG]")]
+    target: String,
+}
 
-pub(crate) fn run(_settings: &Settings, _args: Args) -> Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    let store = settings.open_store()?;
+    let image = store.image(&args.source)?;
+    let image = image.ok_or(StoreError::NoSuchImage(args.source))?;
+    let tagged = store.tag(&image, &args.target)?;
+    if let Some(dangling) = tagged.dangling {
+        printer::message(format_args!("image {} has no name now", dangling.short()));
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,14 +2,93 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use strata::driver::{Driver as _, Overlay, is_mounted};
+use strata::store::Store;
+use strata::store::containers::{Container, Kind};
 
+use super::mount::mount_point;
 use crate::settings::Settings;
 
-/// Unmount what mount has mounted
+/// Unmount images and containers
+///
+/// The writable layer of a mounted image is removed; a container keeps its own.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Unmount everything that `strata mount` has mounted
+    #[arg(short, long, conflicts_with = "targets")]
+    all: bool,
+    /// Unmount even if it is in use: it goes out of sight now, and for good when nobody uses it any more
+    #[arg(short, long)]
+    force: bool,
+    /// Path, image, or name or id of a container or mount
+    #[arg(value_name = "PATH|REF|CONTAINER", required_unless_present = "all")]
+    targets: Vec<String>,
+}
 
-pub(crate) fn run(_settings: &Settings, _args: Args) -> Result<ExitCode> {
-    anyhow::bail!("not built yet")
+pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    let store = settings.open_store()?;
+    let all = store.containers()?;
+    let mut failed = false;
+    let mut unmount = |container: &Container| match unmount(&store, container, args.force) {
+        Ok(()) => {}
+        Err(error) => {
+            crate::printer::failed(&error);
+            failed = true;
+        }
+    };
+    if args.all {
+        all.iter()
+            .filter(|c| is_of_mount(&store, c))
+            .for_each(&mut unmount);
+    }
+    for target in &args.targets {
+        let found = find(&store, &all, target)?;
+        if found.is_empty() {
+            bail!("{target} is not mounted; `strata mount` lists what is");
+        }
+        found.into_iter().for_each(&mut unmount);
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn is_of_mount(store: &Store, container: &Container) -> bool {
+    container.kind != Kind::Container || is_mounted(&mount_point(store, container))
+}
+
+/// By path, by name or id, by image: all of its mounts.
+fn find<'a>(store: &Store, all: &'a [Container], target: &str) -> Result<Vec<&'a Container>> {
+    if target.starts_with('/') || target.starts_with('.') {
+        let path = std::path::absolute(target)?;
+        let real = std::fs::canonicalize(&path).unwrap_or(path);
+        let is_there = |c: &&Container| {
+            let point = mount_point(store, c);
+            std::fs::canonicalize(&point).unwrap_or(point) == real
+        };
+        return Ok(all.iter().filter(is_there).collect());
+    }
+    if let Ok(named) = store.container(target) {
+        return Ok(all
+            .iter()
+            .filter(|c| c.id == named.id && is_of_mount(store, c))
+            .collect());
+    }
+    let Some(image) = store.image(target)? else {
+        return Ok(Vec::new());
+    };
+    let of_image = |c: &&Container| c.kind != Kind::Container && c.manifest_digest == image.digest;
+    Ok(all.iter().filter(of_image).collect())
+}
+
+/// Unmounts; what was only a mount is then removed with its writable layer.
+pub(super) fn unmount(store: &Store, container: &Container, force: bool) -> Result<()> {
+    let path = mount_point(store, container);
+    if is_mounted(&path) {
+        Overlay::new(store.privilege()).unmount(&path, force)?;
+    }
+    if container.kind != Kind::Container {
+        let lock = store.lock_container(container)?;
+        store.remove_container(container, lock)?;
+    }
+    Ok(())
 }

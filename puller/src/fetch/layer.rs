@@ -41,7 +41,9 @@ impl Fetcher {
         let path = self.store.partial_path(&layer.blob.digest);
         let mut travelled = 0;
         loop {
-            let (kept, result) = self.attempt(item, layer, path.clone(), &mut travelled).await;
+            let (kept, result) = self
+                .attempt(item, layer, path.clone(), &mut travelled)
+                .await;
             match result {
                 Ok((staging, meta)) => {
                     return Ok(Fetched {

@@ -1,1 +1,294 @@
 //! Pulling: which layers are missing, and bringing them here.
+//!
+//! Nothing is visible before all of it is proved: each layer's size and digest, the diffID of what it
+//! unpacks to, and that manifest and configuration tell one story. Then all of it becomes visible at once.
+
+mod error;
+mod follow;
+mod layer;
+mod plan;
+mod resolve;
+mod transfer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use oci_distribution::Reference;
+use strata_oci::config::MAX_CONFIG;
+use strata_oci::{Digest, Platform};
+
+pub use error::{LayerFailure, PullError};
+
+use crate::progress::{Event, How, Progress};
+use crate::registry::{Registry, RegistryOptions};
+use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
+use layer::{Fetched, Fetcher};
+use plan::LayerPlan;
+use resolve::{Resolved, selector};
+
+/// What to pull and how.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// Which image of an index.
+    pub platform: Platform,
+    /// How to talk to the registry.
+    pub registry: RegistryOptions,
+    /// How many layers are fetched at once.
+    pub parallel: usize,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        Self {
+            platform: Platform::host(),
+            registry: RegistryOptions::default(),
+            parallel: 4,
+        }
+    }
+}
+
+/// What a pull did.
+#[derive(Debug, Clone)]
+pub struct PullReport {
+    /// The image, as the store has it now.
+    pub image: Image,
+    /// What the reference stands for at the registry: an index's digest or the manifest's own.
+    pub resolved: Digest,
+    /// The layers, the lowest first.
+    pub layers: Vec<LayerReport>,
+    /// Bytes of layers that travelled.
+    pub bytes_fetched: u64,
+    /// Bytes of layers that did not have to, by the sizes of their blobs.
+    pub bytes_reused: u64,
+}
+
+/// What a pull did about a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerReport {
+    /// The digest of its tar.
+    pub diff_id: Digest,
+    /// The digest of its blob.
+    pub digest: Digest,
+    /// The size of its blob in bytes.
+    pub size: u64,
+    /// Whether it was fetched; else it was here already.
+    pub fetched: bool,
+}
+
+/// Brings an image here: only the layers whose diffIDs the store lacks.
+///
+/// # Errors
+/// See [`PullError`]. After one, nothing of the image is visible that was not before; bytes that
+/// arrived are kept for the next try unless they are wrong.
+pub async fn pull(
+    store: Arc<Store>,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<PullReport, PullError> {
+    let registry = Arc::new(Registry::new(reference.registry(), &options.registry)?);
+    if let Some((image, resolved)) = unchanged(&store, &registry, reference, options).await? {
+        return Ok(reused(image, resolved, &*progress));
+    }
+    let resolved = resolve::resolve(&registry, reference, &options.platform).await?;
+    let config = config_bytes(&store, &registry, reference.repository(), &resolved).await?;
+    let config_digest = Digest::of(&config);
+    let parsed = plan::read_config(&config_digest, &config)?;
+    let layers = plan::layers(&resolved.manifest, &config_digest, &parsed)?;
+    for (item, layer) in layers.iter().enumerate() {
+        let (digest, size) = (layer.blob.digest.clone(), layer.blob.size);
+        progress.event(Event::Planned { item, digest, size });
+    }
+    let claims = claim(&store, &layers, &progress).await?;
+    let missing = claims.iter().filter(|claim| !claim.present);
+    // A layer that the image has twice is fetched once.
+    let mut wanted: Vec<usize> = missing
+        .filter_map(|claim| layers.iter().position(|l| l.diff_id == claim.diff_id))
+        .collect();
+    for item in (0..layers.len()).filter(|item| !wanted.contains(item)) {
+        let how = How::Reused;
+        progress.event(Event::Done { item, how });
+    }
+    // The largest decides how long all takes, so it goes first.
+    wanted.sort_by_key(|item| std::cmp::Reverse(layers[*item].blob.size));
+    let fetcher = Fetcher {
+        store: store.clone(),
+        registry: registry.clone(),
+        repository: reference.repository().to_owned(),
+        progress: progress.clone(),
+    };
+    let fetched = fetch_all(&fetcher, &layers, &wanted, options.parallel).await?;
+    let travelled = fetched.values().map(|f| f.travelled).sum();
+    let image = publish(&store, reference, &resolved, config, fetched).await?;
+    drop(claims);
+    let reports = layers.iter().enumerate().map(|(item, layer)| LayerReport {
+        diff_id: layer.diff_id.clone(),
+        digest: layer.blob.digest.clone(),
+        size: layer.blob.size,
+        fetched: wanted.contains(&item),
+    });
+    Ok(report(image, resolved.digest, reports.collect(), travelled))
+}
+
+/// The image, if the store has what the reference stands for at the registry now. A digest never
+/// stands for anything else, so that one is not even asked for.
+async fn unchanged(
+    store: &Store,
+    registry: &Registry,
+    reference: &Reference,
+    options: &PullOptions,
+) -> Result<Option<(Image, Digest)>, PullError> {
+    let Some((image, resolved)) = store.image_by_reference(&reference.whole())? else {
+        return Ok(None);
+    };
+    if options.platform.suits(&image.config.platform()).is_none() {
+        return Ok(None);
+    }
+    if reference
+        .digest()
+        .is_some_and(|d| d == resolved.to_string())
+    {
+        return Ok(Some((image, resolved)));
+    }
+    let head = registry.head_manifest(reference.repository(), selector(reference));
+    let current = head.await?.and_then(|head| head.digest);
+    Ok((current.as_ref() == Some(&resolved)).then_some((image, resolved)))
+}
+
+fn reused(image: Image, resolved: Digest, progress: &dyn Progress) -> PullReport {
+    let pairs = image.manifest.layers.iter().zip(&image.layers);
+    let layers: Vec<LayerReport> = pairs
+        .enumerate()
+        .map(|(item, (blob, layer))| {
+            let (digest, size) = (blob.digest.clone(), blob.size);
+            progress.event(Event::Planned { item, digest, size });
+            let how = How::Reused;
+            progress.event(Event::Done { item, how });
+            LayerReport {
+                diff_id: layer.diff_id.clone(),
+                digest: blob.digest.clone(),
+                size: blob.size,
+                fetched: false,
+            }
+        })
+        .collect();
+    report(image, resolved, layers, 0)
+}
+
+fn report(image: Image, resolved: Digest, layers: Vec<LayerReport>, travelled: u64) -> PullReport {
+    let here = layers.iter().filter(|layer| !layer.fetched);
+    PullReport {
+        bytes_reused: here.map(|layer| layer.size).sum(),
+        bytes_fetched: travelled,
+        image,
+        resolved,
+        layers,
+    }
+}
+
+/// The configuration, proved: from the store if another name brought this image here before.
+async fn config_bytes(
+    store: &Store,
+    registry: &Registry,
+    repository: &str,
+    resolved: &Resolved,
+) -> Result<Vec<u8>, PullError> {
+    let descriptor = plan::config_of(&resolved.manifest, &resolved.raw.digest)?;
+    if let Some(image) = store.image_by_digest(&resolved.raw.digest)? {
+        return Ok(image.config_bytes);
+    }
+    let bytes = registry.get_blob(repository, &descriptor, MAX_CONFIG);
+    Ok(bytes.await?.to_vec())
+}
+
+/// Claims all of the image's layers: what is here stays here, what is not is ours to fetch. What another
+/// process brought while this one waited is not missing any more.
+async fn claim(
+    store: &Arc<Store>,
+    layers: &[LayerPlan],
+    progress: &Arc<dyn Progress>,
+) -> Result<Vec<LayerClaim>, PullError> {
+    let diff_ids: Vec<Digest> = layers.iter().map(|l| l.diff_id.clone()).collect();
+    let owned = store.clone();
+    let mut claiming = tokio::task::spawn_blocking(move || owned.claim_layers(&diff_ids));
+    let patience = Duration::from_millis(500);
+    let claimed = match tokio::time::timeout(patience, &mut claiming).await {
+        Ok(claimed) => claimed,
+        Err(_) => {
+            for item in 0..layers.len() {
+                progress.event(Event::Waiting { item });
+            }
+            claiming.await
+        }
+    };
+    Ok(claimed.map_err(|_| PullError::Interrupted)??)
+}
+
+/// Fetches several at once; the first failure ends all.
+async fn fetch_all(
+    fetcher: &Fetcher,
+    layers: &[LayerPlan],
+    wanted: &[usize],
+    parallel: usize,
+) -> Result<HashMap<usize, Fetched>, PullError> {
+    let one = |item: usize| async move {
+        let layer = &layers[item];
+        match fetcher.fetch(item, layer).await {
+            Ok(fetched) => {
+                let how = How::Fetched;
+                fetcher.progress.event(Event::Done { item, how });
+                Ok((item, fetched))
+            }
+            Err(cause) => {
+                fetcher.progress.event(Event::Failed { item });
+                let digest = layer.blob.digest.clone();
+                Err(PullError::Layer { digest, cause })
+            }
+        }
+    };
+    let mut running = futures_util::stream::iter(wanted.iter().map(|item| one(*item)))
+        .buffer_unordered(parallel.max(1));
+    let mut all = HashMap::new();
+    while let Some(result) = running.next().await {
+        let (item, fetched) = result?;
+        all.insert(item, fetched);
+    }
+    Ok(all)
+}
+
+async fn publish(
+    store: &Arc<Store>,
+    reference: &Reference,
+    resolved: &Resolved,
+    config: Vec<u8>,
+    fetched: HashMap<usize, Fetched>,
+) -> Result<Image, PullError> {
+    let registry = reference.registry().to_owned();
+    let image = NewImage {
+        reference: Some(reference.whole()),
+        resolved: resolved.digest.clone(),
+        manifest: resolved.raw.bytes.to_vec(),
+        media_type: resolved.manifest.media_type.clone(),
+        config,
+        origin: Some((registry, reference.repository().to_owned())),
+    };
+    let store = store.clone();
+    let work = move || {
+        let mut partials = Vec::new();
+        let mut layers = Vec::new();
+        for (_, fetched) in fetched {
+            partials.push(fetched.partial);
+            layers.push((fetched.staging, fetched.meta));
+        }
+        let image = store.publish(layers, image)?;
+        for partial in partials {
+            // What stays is swept when it is old.
+            let _ = std::fs::remove_file(partial);
+        }
+        Ok::<_, StoreError>(image)
+    };
+    let published = tokio::task::spawn_blocking(work).await;
+    Ok(published.map_err(|_| PullError::Interrupted)??)
+}

@@ -117,7 +117,10 @@ mod tests {
     #[test]
     fn layers_and_diff_ids_are_as_many() {
         assert_eq!(plan(&[], &[]).expect("none is fine"), []);
-        let two = plan(&[media::OCI_LAYER_ZSTD, media::DOCKER_LAYER_GZIP], &[b"a", b"b"]);
+        let two = plan(
+            &[media::OCI_LAYER_ZSTD, media::DOCKER_LAYER_GZIP],
+            &[b"a", b"b"],
+        );
         assert_eq!(two.expect("valid")[1].diff_id, Digest::of(b"b"));
         let fewer = plan(&[media::OCI_LAYER], &[]).expect_err("refused");
         assert!(fewer.to_string().contains("names 0 layers, the manifest 1"));
@@ -126,7 +129,10 @@ mod tests {
     #[test]
     fn artifacts_are_named() {
         let refused = plan(&["application/wasm"], &[b"a"]).expect_err("refused");
-        assert!(refused.to_string().contains("application/wasm"), "{refused}");
+        assert!(
+            refused.to_string().contains("application/wasm"),
+            "{refused}"
+        );
         let mut artifact = manifest(&[]);
         artifact.config = Some(Descriptor::new(media::OCI_EMPTY, Digest::of(b"{}"), 2));
         artifact.artifact_type = Some("application/x-sbom".to_owned());

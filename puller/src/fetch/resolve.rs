@@ -22,10 +22,7 @@ pub(super) struct Resolved {
 
 /// What stands behind the repository's name: the digest, else the tag.
 pub(super) fn selector(reference: &Reference) -> &str {
-    reference
-        .digest()
-        .or(reference.tag())
-        .unwrap_or("latest")
+    reference.digest().or(reference.tag()).unwrap_or("latest")
 }
 
 /// Fetches and reads the manifest, and of an index the one that suits the platform best.

@@ -86,11 +86,7 @@ pub(super) struct Transfer<'a> {
 impl Transfer<'_> {
     /// Brings the rest of the blob and proves the whole; only then does the reader see the end.
     /// Gives the bytes that travelled.
-    pub(super) async fn run(
-        &self,
-        partial: Partial,
-        writer: Writer,
-    ) -> Result<u64, LayerFailure> {
+    pub(super) async fn run(&self, partial: Partial, writer: Writer) -> Result<u64, LayerFailure> {
         let Partial { mut file, kept } = partial;
         let mut verifier = Verifier::new(self.blob.digest.clone(), self.blob.size);
         if kept > 0 {

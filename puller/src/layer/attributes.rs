@@ -13,6 +13,9 @@ use super::tar::Time;
 
 const SET_ID: u32 = 0o6000;
 
+/// Extended attributes: name and value.
+pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What an entry says about itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Metadata {
@@ -20,7 +23,7 @@ pub(super) struct Metadata {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mtime: Time,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: Xattrs,
 }
 
 /// Puts metadata on what was made.

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Metadata};
@@ -66,9 +66,6 @@ pub(super) fn extract<R: BufRead>(
     extractor.record_content()?;
     extractor.finish()
 }
-
-/// Large files are preallocated: they stay in one piece, and a full disk shows at once.
-const PREALLOCATE: u64 = 8 << 20;
 
 pub(super) struct Extractor<'a, R> {
     layer: &'a Path,
@@ -200,22 +197,14 @@ impl<R: BufRead> Extractor<'_, R> {
                 .map_err(LayerError::io("write", &self.layer.join(record::FILE)))?;
         }
         match sparse {
-            None => self.content(&file, path, size)?,
+            None => self.content(&file, path)?,
             Some(segments) => self.segments(&file, path, size, segments)?,
         }
         self.attributes.set(&file, path, metadata, false)
     }
 
-    fn content(&mut self, mut file: &File, path: &[u8], size: u64) -> Result<(), LayerError> {
-        if size >= PREALLOCATE {
-            match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-                Err(Errno::NOSPC) => {
-                    return Err(LayerError::entry("write the content", path)(Errno::NOSPC));
-                }
-                // Not every file system can.
-                Ok(()) | Err(_) => {}
-            }
-        }
+    /// Nothing is preallocated: it gains no time on ext4, and a header may claim any size.
+    fn content(&mut self, mut file: &File, path: &[u8]) -> Result<(), LayerError> {
         loop {
             let bytes = self.reader.content()?;
             if bytes.is_empty() {

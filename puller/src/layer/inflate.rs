@@ -1,9 +1,9 @@
 //! Compressed layers, told apart by their first bytes: the media type is only what somebody said.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::error::LayerError;
 
@@ -60,7 +60,7 @@ type Input<'a, R> = BufReader<Chain<Cursor<Vec<u8>>, Tap<'a, R>>>;
 // Few exist, and never in a collection: the size of the largest does not matter.
 #[allow(clippy::large_enum_variant)]
 enum Stream<'a, R: Read> {
-    Gzip(MultiGzDecoder<Input<'a, R>>),
+    Gzip(Gzip<Input<'a, R>>),
     Zstd(zstd::Decoder<'a, Input<'a, R>>),
     Plain(Input<'a, R>),
 }
@@ -74,7 +74,7 @@ impl<'a, R: Read> Inflater<'a, R> {
         let magic = first_bytes(&mut tap).map_err(LayerError::Read)?;
         let input = BufReader::with_capacity(INPUT, Cursor::new(magic.clone()).chain(tap));
         let stream = match magic[..] {
-            [0x1f, 0x8b, ..] => Stream::Gzip(MultiGzDecoder::new(input)),
+            [0x1f, 0x8b, ..] => Stream::Gzip(Gzip::new(input)),
             // A frame, or a skippable one in front of it (RFC 8878, 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
                 let decoder = zstd::Decoder::with_buffer(input).map_err(damaged("zstd"))?;
@@ -128,4 +128,155 @@ fn first_bytes(input: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut magic = Vec::with_capacity(4);
     input.take(4).read_to_end(&mut magic)?;
     Ok(magic)
+}
+
+/// The bits of a gzip window: 32 KiB, which is all that the format allows (RFC 1952).
+const WINDOW: u8 = 15;
+
+/// A gzip stream of any number of members. Headers and checksums are left to the library, which sums
+/// what it has just written while it is still in the cache.
+struct Gzip<B> {
+    input: B,
+    member: Decompress,
+    /// Whether the last member is complete.
+    complete: bool,
+}
+
+impl<B: BufRead> Gzip<B> {
+    fn new(input: B) -> Self {
+        Self {
+            input,
+            member: Decompress::new_gzip(WINDOW),
+            complete: false,
+        }
+    }
+}
+
+impl<B: BufRead> Read for Gzip<B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let input = self.input.fill_buf()?;
+            let at_end = input.is_empty();
+            if self.complete {
+                if at_end {
+                    return Ok(0);
+                }
+                self.member = Decompress::new_gzip(WINDOW);
+                self.complete = false;
+            }
+            let before = (self.member.total_in(), self.member.total_out());
+            let status = self
+                .member
+                .decompress(input, buffer, FlushDecompress::None)?;
+            let taken = (self.member.total_in() - before.0) as usize;
+            let given = (self.member.total_out() - before.1) as usize;
+            self.input.consume(taken);
+            self.complete = status == Status::StreamEnd;
+            if given > 0 || buffer.is_empty() {
+                return Ok(given);
+            }
+            if !self.complete && (at_end || taken == 0) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// Gives its bytes a few at a time, and then fails if it is told to.
+    struct Trickle<'a>(&'a [u8], usize, bool);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() && self.2 {
+                return Err(io::Error::other("the network went away"));
+            }
+            let count = self.1.min(self.0.len()).min(buffer.len());
+            let (now, later) = self.0.split_at(count);
+            buffer[..count].copy_from_slice(now);
+            self.0 = later;
+            Ok(count)
+        }
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).expect("in memory");
+        out.finish().expect("in memory")
+    }
+
+    fn inflate(bytes: &[u8], step: usize, fail: bool) -> Result<Vec<u8>, LayerError> {
+        let seen = Seen::default();
+        let mut inflater = Inflater::new(Trickle(bytes, step, fail), &seen)?;
+        let mut out = Vec::new();
+        let mut buffer = [0; 1000];
+        loop {
+            let count = inflater.fill(&mut buffer)?;
+            out.extend_from_slice(&buffer[..count]);
+            if count < buffer.len() {
+                assert_eq!(seen.bytes(), bytes.len() as u64, "read to the end");
+                return Ok(out);
+            }
+        }
+    }
+
+    fn content() -> Vec<u8> {
+        (0..50_000u32).flat_map(|n| (n * n).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn every_compression_is_recognised_by_its_first_bytes() {
+        let content = content();
+        let zstd = zstd::encode_all(content.as_slice(), 1).expect("in memory");
+        for step in [1, 3, 70_000] {
+            for bytes in [&content, &gzip(&content), &zstd] {
+                assert_eq!(inflate(bytes, step, false).expect("sound"), content);
+            }
+        }
+        assert!(inflate(b"", 1, false).expect("nothing").is_empty());
+        assert_eq!(inflate(b"ab", 1, false).expect("short"), b"ab");
+    }
+
+    #[test]
+    fn all_members_and_frames_count() {
+        let content = content();
+        let (one, two) = content.split_at(12_345);
+        let members = [gzip(one), gzip(b""), gzip(two)].concat();
+        assert_eq!(inflate(&members, 4096, false).expect("sound"), content);
+        let frame = |bytes| zstd::encode_all(bytes, 1).expect("in memory");
+        let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+        let frames = [skippable.clone(), frame(one), skippable, frame(two)].concat();
+        assert_eq!(inflate(&frames, 4096, false).expect("sound"), content);
+    }
+
+    #[test]
+    fn damage_and_a_failing_source_are_told_apart() {
+        for bytes in [
+            gzip(&content()),
+            zstd::encode_all(content().as_slice(), 1).expect("in memory"),
+        ] {
+            let cut = &bytes[..bytes.len() - 5];
+            let damaged = |result| matches!(result, Err(LayerError::Compression { .. }));
+            assert!(damaged(inflate(cut, 4096, false)));
+            assert!(damaged(inflate(
+                &[&bytes, &b"garbage"[..]].concat(),
+                4096,
+                false
+            )));
+            let failing = inflate(cut, 4096, true);
+            assert!(matches!(failing, Err(LayerError::Read(_))));
+        }
+        // The checksum of a gzip stream finds what still inflates.
+        let mut stored = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        stored.write_all(&content()).expect("in memory");
+        let mut flipped = stored.finish().expect("in memory");
+        let middle = flipped.len() / 2;
+        flipped[middle] ^= 0x55;
+        let result = inflate(&flipped, 4096, false);
+        assert!(matches!(result, Err(LayerError::Compression { .. })));
+    }
 }

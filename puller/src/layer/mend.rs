@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Metadata};
+use super::attributes::{Attributes, Metadata, Xattrs};
 use super::error::LayerError;
 use super::meta::LayerMeta;
 use super::name;
@@ -134,10 +134,7 @@ impl Layer {
 }
 
 /// All attributes but overlayfs' marks; the image's own, escaped ones as the image has them.
-fn xattrs(
-    directory: &OwnedFd,
-    namespace: XattrNamespace,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+fn xattrs(directory: &OwnedFd, namespace: XattrNamespace) -> Result<Xattrs, Errno> {
     // xattr(7): neither a list nor a value can be longer.
     let mut buffer = vec![0; 1 << 16];
     let length = match rustix::fs::flistxattr(directory, &mut buffer) {

@@ -1,1 +1,248 @@
 //! Pushing: which blobs the registry lacks, and sending them.
+//!
+//! Each blob is looked for at the target, then linked from another repository of the same registry,
+//! and only then sent. Manifests follow their blobs and children, and the tag comes last, so that whoever
+//! pulls meanwhile sees the old image or the new one (distribution-spec, "Push").
+
+mod content;
+mod error;
+mod repack;
+mod source;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use oci_distribution::Reference;
+use strata_oci::{Descriptor, Digest};
+
+pub use error::PushError;
+pub use source::Source;
+
+use crate::progress::{Event, How, Progress};
+use crate::registry::{Registry, RegistryOptions, Upload};
+use crate::store::Store;
+use content::Content;
+
+/// How to push.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// How to talk to the registry.
+    pub registry: RegistryOptions,
+    /// How many blobs are sent at once.
+    pub parallel: usize,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self {
+            registry: RegistryOptions::default(),
+            parallel: 4,
+        }
+    }
+}
+
+/// What a push did.
+#[derive(Debug, Clone)]
+pub struct PushReport {
+    /// The digest of what was pushed: an index's or a manifest's.
+    pub digest: Digest,
+    /// The blobs, in the order of their manifests.
+    pub blobs: Vec<BlobReport>,
+}
+
+/// What a push did about a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobReport {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Sent, mounted, or there already.
+    pub how: How,
+}
+
+/// What is pushed: blobs, then manifests, of which the last is the image or index itself.
+struct Plan {
+    blobs: Vec<(Descriptor, Content)>,
+    manifests: Vec<Document>,
+}
+
+struct Document {
+    digest: Digest,
+    media_type: String,
+    bytes: Bytes,
+}
+
+/// Sends an image to `target`: only the blobs that its registry lacks.
+///
+/// # Errors
+/// See [`PushError`]. After one, the target's tag is what it was.
+pub async fn push(
+    store: Arc<Store>,
+    source: &Source,
+    target: &Reference,
+    options: &PushOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<PushReport, PushError> {
+    let registry = Arc::new(Registry::new(target.registry(), &options.registry)?);
+    let sender = Sender {
+        store,
+        registry,
+        target,
+        options,
+        progress,
+        silent: Mutex::default(),
+    };
+    // Lives as long as the files that are made for this push.
+    let workplace = sender.store.stage()?;
+    let plan = source::plan(&sender, source, workplace.path()).await?;
+    let Some(root) = plan.manifests.last() else {
+        return Err(PushError::Nested);
+    };
+    let digest = root.digest.clone();
+    let name = match (target.tag(), target.digest()) {
+        (_, Some(wanted)) if wanted != digest.to_string() => {
+            let wanted = wanted.to_owned();
+            return Err(PushError::Target {
+                wanted,
+                actual: digest,
+            });
+        }
+        (Some(tag), _) => tag.to_owned(),
+        (None, Some(wanted)) => wanted.to_owned(),
+        (None, None) => "latest".to_owned(),
+    };
+    let blobs = sender.send_all(&plan.blobs).await?;
+    let last = plan.manifests.len() - 1;
+    for (number, document) in plan.manifests.iter().enumerate() {
+        let own = document.digest.to_string();
+        let reference = if number == last { &name } else { &own };
+        let Document {
+            media_type, bytes, ..
+        } = document;
+        let (repository, bytes) = (target.repository(), bytes.clone());
+        sender
+            .registry
+            .put_manifest(repository, reference, media_type, bytes)
+            .await?;
+    }
+    Ok(PushReport { digest, blobs })
+}
+
+/// One push.
+struct Sender<'a> {
+    store: Arc<Store>,
+    registry: Arc<Registry>,
+    target: &'a Reference,
+    options: &'a PushOptions,
+    progress: Arc<dyn Progress>,
+    /// Registries that could not be asked: once is enough.
+    silent: Mutex<HashSet<String>>,
+}
+
+impl Sender<'_> {
+    fn is_silent(&self, registry: &str) -> bool {
+        self.silent().contains(registry)
+    }
+
+    fn set_silent(&self, registry: String) {
+        self.silent().insert(registry);
+    }
+
+    fn silent(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends several at once, each once, the largest first; the first failure ends all.
+    async fn send_all(
+        &self,
+        blobs: &[(Descriptor, Content)],
+    ) -> Result<Vec<BlobReport>, PushError> {
+        let mut distinct: Vec<&(Descriptor, Content)> = Vec::new();
+        for blob in blobs {
+            if distinct.iter().all(|d| d.0.digest != blob.0.digest) {
+                distinct.push(blob);
+            }
+        }
+        for (item, (blob, _)) in distinct.iter().enumerate() {
+            let (digest, size) = (blob.digest.clone(), blob.size);
+            self.progress.event(Event::Planned { item, digest, size });
+        }
+        let mut order: Vec<usize> = (0..distinct.len()).collect();
+        order.sort_by_key(|item| std::cmp::Reverse(distinct[*item].0.size));
+        let distinct = &distinct;
+        let one = |item: usize| async move {
+            let (blob, content) = distinct[item];
+            match self.send(item, blob, content).await {
+                Ok(how) => {
+                    self.progress.event(Event::Done { item, how });
+                    Ok((item, how))
+                }
+                Err(error) => {
+                    self.progress.event(Event::Failed { item });
+                    Err(error)
+                }
+            }
+        };
+        let parallel = self.options.parallel.max(1);
+        let mut running =
+            futures_util::stream::iter(order.into_iter().map(one)).buffer_unordered(parallel);
+        let mut done: HashMap<usize, How> = HashMap::new();
+        while let Some(result) = running.next().await {
+            let (item, how) = result?;
+            done.insert(item, how);
+        }
+        let reports = distinct.iter().enumerate().filter_map(|(item, (blob, _))| {
+            Some(BlobReport {
+                digest: blob.digest.clone(),
+                size: blob.size,
+                how: *done.get(&item)?,
+            })
+        });
+        Ok(reports.collect())
+    }
+
+    async fn send(
+        &self,
+        item: usize,
+        blob: &Descriptor,
+        content: &Content,
+    ) -> Result<How, PushError> {
+        let how = self.bring(item, blob, content).await?;
+        let (registry, repository) = (self.target.registry(), self.target.repository());
+        self.store.add_origin(&blob.digest, registry, repository)?;
+        Ok(how)
+    }
+
+    async fn bring(
+        &self,
+        item: usize,
+        blob: &Descriptor,
+        content: &Content,
+    ) -> Result<How, PushError> {
+        let repository = self.target.repository();
+        if self.registry.has_blob(repository, &blob.digest).await? {
+            return Ok(How::Reused);
+        }
+        for (registry, from) in self.store.origins(&blob.digest)? {
+            if registry != self.target.registry() || from == repository {
+                continue;
+            }
+            let mounted = self.registry.mount_blob(repository, &blob.digest, &from);
+            if mounted.await? {
+                return Ok(How::Mounted);
+            }
+        }
+        let progress = self.progress.clone();
+        let upload = Upload {
+            digest: &blob.digest,
+            size: blob.size,
+            body: &|| content.chunks(blob),
+            progress: Arc::new(move |bytes| progress.event(Event::Moved { item, bytes })),
+        };
+        self.registry.put_blob(repository, &upload).await?;
+        Ok(How::Uploaded)
+    }
+}

@@ -200,11 +200,10 @@ impl Registry {
                 // 202: the registry has begun an upload session instead.
                 Err(OciDistributionError::SpecViolationError(_)) => Ok(false),
                 // A registry need not let everyone mount: the upload decides.
-                Err(OciDistributionError::ServerError { code, .. })
-                    if matches!(code, 400 | 403 | 404 | 405) =>
-                {
-                    Ok(false)
-                }
+                Err(OciDistributionError::ServerError {
+                    code: 400 | 403 | 404 | 405,
+                    ..
+                }) => Ok(false),
                 Err(error) => Err(error),
             }
         })

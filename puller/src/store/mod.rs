@@ -1,1 +1,175 @@
 //! The local store: images, layers and containers on disk, indexed in SQLite.
+//!
+//! Any number of processes share a store. Bytes are durable before the index names them, and rows
+//! leave the index before their bytes do: whatever is killed, a row never names a missing directory,
+//! and a directory without a row is rubbish that the next [`Store::open`] sweeps.
+//!
+//! Below the root: `strata.db`, `layers/<hex of diffID>/`, `staging/`, `trash/`, `partial/<hex of a
+//! blob's digest>` (downloads that broke), `stacks/<hex of chainID>/`, `locks/`, `blobs/`, `containers/`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use strata_oci::cas::create_dir_durably;
+use strata_oci::digest::Digest;
+
+use crate::layer::{Limits, Ownership, UnpackOptions, XattrNamespace};
+use crate::userns::Privilege;
+
+pub mod containers;
+mod database;
+mod error;
+mod find;
+mod image;
+mod layers;
+mod lock;
+mod name;
+mod origins;
+mod publish;
+mod remove;
+mod stack;
+mod staging;
+mod sweep;
+mod trash;
+
+pub use error::StoreError;
+pub use image::{Image, Layer};
+pub use layers::{LayerClaim, LayerLock};
+pub use name::{Name, Target};
+pub use publish::NewImage;
+pub use remove::{Removed, Tagged};
+pub use staging::Staging;
+
+use lock::FileLock;
+use trash::Trash;
+
+const DIRECTORIES: [&str; 8] = [
+    "layers",
+    "staging",
+    "trash",
+    "partial",
+    "locks",
+    "stacks",
+    "blobs",
+    "containers",
+];
+
+/// A store on disk. Share it between threads as `Arc<Store>`; its calls block on files.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    privilege: Privilege,
+    trash: Arc<Trash>,
+    db: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the store at `root`, makes it when there is none, brings its index up to date and sweeps
+    /// what dead processes left.
+    ///
+    /// # Errors
+    /// A newer version's index, a store made with the other privilege, a directory that holds
+    /// something else, and what the file system refuses.
+    pub fn open(root: &Path, privilege: Privilege) -> Result<Self, StoreError> {
+        make_root(root)?;
+        for name in DIRECTORIES {
+            let path = root.join(name);
+            create_dir_durably(&path).map_err(StoreError::io("make", &path))?;
+        }
+        let db = database::open(root, privilege)?;
+        let store = Self {
+            root: root.to_owned(),
+            privilege,
+            trash: Arc::new(Trash::new(root.join("trash"))),
+            db: Mutex::new(db),
+        };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// The store's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Who made it.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// How layers are unpacked for this store.
+    pub fn unpack_options(&self) -> UnpackOptions {
+        let (ownership, xattrs) = match self.privilege {
+            Privilege::Root => (Ownership::Keep, XattrNamespace::Trusted),
+            Privilege::UserNamespace => (Ownership::Single, XattrNamespace::User),
+        };
+        UnpackOptions {
+            ownership,
+            xattrs,
+            limits: Limits::default(),
+        }
+    }
+
+    /// A new private directory on the store's file system.
+    pub fn stage(&self) -> Result<Staging, StoreError> {
+        let staging = self.root.join("staging");
+        Staging::new(&staging, Arc::clone(&self.trash))
+            .map_err(StoreError::io("make a directory in", &staging))
+    }
+
+    /// Where the bytes of a blob's download are kept until its layer is published. The directory is
+    /// there; the file may be. What nobody has touched for a week is swept.
+    pub fn partial_path(&self, blob: &Digest) -> PathBuf {
+        self.root.join("partial").join(blob.hex())
+    }
+
+    /// The index. A thread that panicked with it has rolled its transaction back.
+    pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
+        self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held while directories and the rows that name them change together. Taken before
+    /// [`Store::db`], never after.
+    fn lock_index(&self) -> Result<FileLock, StoreError> {
+        let path = self.lock_path("index");
+        FileLock::exclusive(&path).map_err(StoreError::io("lock", &path))
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
+    }
+}
+
+/// Makes the root with its parents; an existing directory must be a store or empty, so that a
+/// mistyped `--root` does not strew directories over someone's home.
+fn make_root(root: &Path) -> Result<(), StoreError> {
+    if root.join("strata.db").exists() {
+        return Ok(());
+    }
+    if let Some(parent) = root.parent() {
+        fs::create_dir_all(parent).map_err(StoreError::io("make", parent))?;
+    }
+    create_dir_durably(root).map_err(StoreError::io("make", root))?;
+    for entry in fs::read_dir(root).map_err(StoreError::io("read", root))? {
+        let entry = entry.map_err(StoreError::io("read", root))?.file_name();
+        let entry = entry.to_string_lossy();
+        let ours = DIRECTORIES.contains(&&*entry) || entry.starts_with("strata.db");
+        if !ours && entry != "lost+found" {
+            return Err(StoreError::NotAStore {
+                root: root.to_owned(),
+                entry: entry.into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use strata_oci::cas::create_dir_durably;
-use strata_oci::{Cas, Digest, Digester};
+use strata_oci::cas::{create_dir_durably, sync_dir};
+use strata_oci::{Algorithm, Cas, Digest, Digester};
 use tokio::task::spawn_blocking;
 
 use super::receive::receive;
@@ -31,6 +31,12 @@ impl Disk {
         let (blobs, uploads) = (data.join("blobs"), data.join("uploads"));
         let cas = Cas::open(&blobs).map_err(|e| BlobError::new("cannot open", &blobs, e))?;
         create_dir_durably(&uploads).map_err(|e| BlobError::new("cannot open", &uploads, e))?;
+        // Whoever made these may have been killed before it made their names durable.
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512];
+        let made = algorithms.map(|algorithm| blobs.join(algorithm.name()));
+        for directory in made.iter().map(PathBuf::as_path).chain([&*blobs, data]) {
+            sync_dir(directory).map_err(|e| BlobError::new("cannot sync", directory, e))?;
+        }
         Ok(Self { cas, uploads })
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use strata_oci::Digester;
+use strata_oci::cas::sync_dir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::disk::open_staged;
@@ -19,8 +20,9 @@ use super::writeback;
 use super::{Appended, BlobError, ByteStream};
 use crate::upload::{Position, UploadId};
 
-/// Bytes handed to the threads at a time.
-const BATCH: usize = 512 * 1024;
+/// Bytes handed to the threads at a time: much more than the hand-over costs, and little enough that they
+/// are still in the processor's cache.
+const BATCH: usize = 256 * 1024;
 
 /// The kernel is told to write each time this many bytes have come.
 const WRITEBACK: u64 = 8 * 1024 * 1024;
@@ -40,7 +42,7 @@ pub(super) async fn receive(
         path: path.clone(),
         start,
     };
-    let mut hash: Hash = Hash::Ready(position.digester);
+    let mut hash: Hash = Hash::Ready(Box::new(position.digester));
     let mut interrupted = None;
     loop {
         let (batch, end) = gather(&mut body).await;
@@ -59,10 +61,13 @@ pub(super) async fn receive(
         };
         if last {
             // A last batch is usually short: hash it while the file is synced.
-            let digester = hash.take(batch).await?.join().await?;
-            return match written.join().await {
-                Ok(offset) => Ok(Appended {
-                    position: Position { offset, digester },
+            let digester = *hash.take(batch).await?.join().await?;
+            return match written.finish().await {
+                Ok(target) => Ok(Appended {
+                    position: Position {
+                        offset: target.offset,
+                        digester,
+                    },
                     interrupted,
                 }),
                 Err(error) => Err(rolled_back(path, start, error).await),
@@ -114,6 +119,7 @@ struct Writing(JoinHandle<Result<Target, BlobError>>);
 struct Target {
     file: File,
     path: PathBuf,
+    start: u64,
     offset: u64,
     told: u64,
 }
@@ -146,11 +152,6 @@ impl Writing {
             Err(error) => Err(BlobError::new("cannot work on", "a thread", error.into())),
         }
     }
-
-    /// Waits for the last batch; how many bytes the file has.
-    async fn join(self) -> Result<u64, BlobError> {
-        Ok(self.finish().await?.offset)
-    }
 }
 
 impl Target {
@@ -163,6 +164,7 @@ impl Target {
         Ok(Self {
             file,
             path,
+            start,
             offset: start,
             told: start,
         })
@@ -181,16 +183,23 @@ impl Target {
         Ok(())
     }
 
+    /// Makes what was written durable, and the name of a file that is new: an offset is told to the client.
     fn sync(&self) -> Result<(), BlobError> {
-        let synced = self.file.sync_data();
+        let synced = self
+            .file
+            .sync_data()
+            .and_then(|()| match self.path.parent() {
+                Some(uploads) if self.start == 0 => sync_dir(uploads),
+                _ => Ok(()),
+            });
         synced.map_err(|e| BlobError::new("cannot sync", &self.path, e))
     }
 }
 
 /// The digester, or the thread that has it.
 enum Hash {
-    Ready(Digester),
-    Busy(JoinHandle<Digester>),
+    Ready(Box<Digester>),
+    Busy(JoinHandle<Box<Digester>>),
 }
 
 impl Hash {
@@ -209,7 +218,7 @@ impl Hash {
         })))
     }
 
-    async fn join(self) -> Result<Digester, BlobError> {
+    async fn join(self) -> Result<Box<Digester>, BlobError> {
         match self {
             Hash::Ready(digester) => Ok(digester),
             Hash::Busy(task) => task
@@ -221,6 +230,9 @@ impl Hash {
 
 /// Frees what a failed append has written: on a full disk it would stay full.
 async fn rolled_back(path: PathBuf, start: u64, error: BlobError) -> BlobError {
+    if matches!(error, BlobError::Lost(_)) {
+        return error;
+    }
     let truncate = move || File::options().write(true).open(&path)?.set_len(start);
     if let Ok(Err(failed)) = spawn_blocking(truncate).await {
         tracing::warn!("cannot free what a failed upload has written: {failed}");

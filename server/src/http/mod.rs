@@ -1,4 +1,4 @@
-//! The protocol over HTTP: one file for each of its nouns, and [`error`], the only place that knows
+//! The protocol over HTTP: one file for each of its nouns, and `error`, the only place that knows
 //! which status says what.
 
 mod blobs;

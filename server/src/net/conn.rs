@@ -2,14 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::fs::sendfile;
+use rustix::fs::{Advice, fadvise, sendfile};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::region::Regions;
@@ -17,8 +22,11 @@ use super::region::Regions;
 /// A slice of a file that is at least this long is worth a system call of its own.
 const WORTH_SENDFILE: usize = 16 * 1024;
 
-/// A file that is not in the page cache makes sendfile wait for the disk: not for more than this at once.
+/// Bytes sent by one call.
 const AT_ONCE: usize = 1024 * 1024;
+
+/// Bytes read ahead of a file that is not in the page cache.
+const AHEAD: u64 = 4 * 1024 * 1024;
 
 /// What a client that is told "no" may still send before the connection is closed on it: closed
 /// at once, the reset would destroy the answer on its way (RFC 9112, 9.6).
@@ -31,6 +39,7 @@ pub(super) struct Conn {
     regions: Regions,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    fetching: Option<JoinHandle<()>>,
     lingering: Option<Linger>,
 }
 
@@ -46,6 +55,7 @@ impl Conn {
             regions,
             write_timeout,
             stalled: None,
+            fetching: None,
             lingering: None,
         }
     }
@@ -62,11 +72,23 @@ impl Conn {
     fn poll_sendfile(
         &mut self,
         cx: &mut Context<'_>,
-        file: &File,
+        file: &Arc<File>,
         mut offset: u64,
         length: usize,
     ) -> Poll<io::Result<usize>> {
         let length = length.min(AT_ONCE);
+        if let Some(task) = &mut self.fetching {
+            // Had it failed, sendfile would say why.
+            let _ = ready!(Pin::new(task).poll(cx));
+            self.fetching = None;
+        } else if !is_cached(file, offset + length as u64 - 1) {
+            // sendfile would wait for the disk, and with it every connection of this thread.
+            let file = Arc::clone(file);
+            let fetch = spawn_blocking(move || fetch(&file, offset, length as u64));
+            let task = self.fetching.insert(fetch);
+            let _ = ready!(Pin::new(task).poll(cx));
+            self.fetching = None;
+        }
         loop {
             ready!(self.stream.poll_write_ready(cx))?;
             let sent = self.stream.try_io(Interest::WRITABLE, || {
@@ -98,6 +120,25 @@ impl Conn {
             .get_or_insert_with(|| Box::pin(sleep_until(until)));
         ready!(stalled.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// Whether a byte of a file is in the page cache; where a file system cannot say, it is taken to be.
+fn is_cached(file: &File, offset: u64) -> bool {
+    let mut byte = [0];
+    let slices = &mut [io::IoSliceMut::new(&mut byte)];
+    preadv2(file, slices, offset, ReadWriteFlags::NOWAIT) != Err(Errno::AGAIN)
+}
+
+/// Brings part of a file into the page cache.
+fn fetch(file: &File, offset: u64, length: u64) {
+    let ahead = NonZeroU64::new(AHEAD);
+    let mut byte = [0];
+    let fetched = fadvise(file, offset, ahead, Advice::WillNeed)
+        .map_err(io::Error::from)
+        .and_then(|()| file.read_at(&mut byte, offset + length - 1));
+    if let Err(error) = fetched {
+        tracing::debug!("cannot read ahead: {error}");
     }
 }
 

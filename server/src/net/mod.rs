@@ -25,6 +25,9 @@ use conn::Conn;
 
 pub use region::Regions;
 
+/// Bytes read of a body at a time, and held of a connection, at most.
+const READ: usize = 256 * 1024;
+
 /// Serves until `shutdown` is done, then lets requests under way finish, for as long as the limits say.
 pub async fn serve(
     listener: TcpListener,
@@ -106,6 +109,7 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_header_size(limits.head)
+        .max_buf_size(READ)
         .writev(true)
         .serve_connection(io, TowerToHyperService::new(service));
     tokio::pin!(serving);

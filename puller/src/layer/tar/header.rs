@@ -26,7 +26,7 @@ pub(super) struct Header<'a> {
 
 impl<'a> Header<'a> {
     pub(super) fn parse(block: &'a [u8; BLOCK]) -> Result<Self, TarFault> {
-        let written = number::field(&block[148..156]).map_err(|_| TarFault::Number("checksum"))?;
+        let written = number::field(&block[148..156]).map_err(|_| TarFault::Checksum)?;
         // Early writers summed signed bytes; both sums are accepted everywhere.
         let mut unsigned = 8 * i64::from(b' ');
         let mut signed = unsigned;

@@ -36,7 +36,7 @@ fn octal(bytes: &[u8]) -> Result<i64, BadNumber> {
         .unwrap_or(bytes.len());
     let digits = &bytes[start..];
     let end = digits.iter().position(blank).unwrap_or(digits.len());
-    if !digits[end..].iter().all(|byte| blank(byte)) {
+    if !digits[end..].iter().all(blank) {
         return Err(BadNumber);
     }
     digits[..end].iter().try_fold(0i64, |value, byte| {

@@ -209,8 +209,10 @@ impl<R: BufRead> TarReader<R> {
     /// Reads exactly `count` bytes to the end of `raw`.
     fn keep(&mut self, mut count: usize, what: &'static str) -> Result<(), TarError> {
         // Headers without an end would fill the memory: no honest entry comes near this.
-        let limit =
-            4 * (self.limits.pax + self.limits.path) + 24 * self.limits.segments + (1 << 16);
+        let limits = self.limits;
+        let limit = (limits.pax.saturating_add(limits.path).saturating_mul(4))
+            .saturating_add(limits.segments.saturating_mul(24))
+            .saturating_add(1 << 16);
         if self.raw.len() as u64 + count as u64 > limit {
             let what = "bytes of headers before an entry";
             return Err(TarError::Limit { what, limit });
@@ -275,7 +277,8 @@ impl<R: BufRead> TarReader<R> {
 
     /// A GNU long name ends at its NUL.
     fn long_name(&mut self, header: &Header) -> Result<Vec<u8>, TarError> {
-        let mut name = self.extension(header, self.limits.path + 1, "bytes of name")?;
+        let mut name =
+            self.extension(header, self.limits.path.saturating_add(1), "bytes of name")?;
         if let Some(end) = name.iter().position(|byte| *byte == 0) {
             if name[end..].iter().any(|byte| *byte != 0) {
                 return Err(self.fault(TarFault::Nul));

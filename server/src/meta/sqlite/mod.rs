@@ -36,10 +36,14 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self> {
         let writer = open::writer(path)?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let readers: Result<Vec<_>> = (0..cores.clamp(2, 8)).map(|_| open::reader(path)).collect();
+        let readers = |count: usize| {
+            (0..count)
+                .map(|_| open::reader(path))
+                .collect::<Result<_>>()
+        };
         Ok(Self {
             writer: Writer::start(writer)?,
-            readers: Readers::start(readers?)?,
+            readers: Readers::start(readers(cores.clamp(2, 4))?, readers(cores.clamp(2, 16))?)?,
         })
     }
 }
@@ -61,7 +65,7 @@ impl MetaStore for Sqlite {
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
         let (repository, digest) = (repository.clone(), digest.clone());
         let job = move |db: &_| read::blob(db, &repository, &digest);
-        self.readers.run(job).await
+        self.readers.look_up(job).await
     }
 
     async fn manifest(
@@ -71,7 +75,7 @@ impl MetaStore for Sqlite {
     ) -> Result<Option<StoredManifest>> {
         let (repository, reference) = (repository.clone(), reference.clone());
         let job = move |db: &_| read::manifest(db, &repository, &reference, true);
-        self.readers.run(job).await
+        self.readers.look_up(job).await
     }
 
     async fn manifest_head(
@@ -81,7 +85,7 @@ impl MetaStore for Sqlite {
     ) -> Result<Option<StoredManifest>> {
         let (repository, reference) = (repository.clone(), reference.clone());
         let job = move |db: &_| read::manifest(db, &repository, &reference, false);
-        self.readers.run(job).await
+        self.readers.look_up(job).await
     }
 
     async fn tags(&self, repository: &Repository, page: &Page) -> Result<Option<Listed<String>>> {
@@ -131,7 +135,7 @@ impl MetaStore for Sqlite {
     ) -> Result<Option<Upload>> {
         let (id, repository, owner) = (id.clone(), repository.clone(), owner.to_owned());
         let job = move |db: &_| read::upload(db, &id, &repository, &owner);
-        self.readers.run(job).await
+        self.readers.look_up(job).await
     }
 
     async fn advance_upload(

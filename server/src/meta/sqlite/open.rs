@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use refinery::embed_migrations;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::{MetaError, Result};
@@ -13,6 +14,9 @@ embed_migrations!("../migrations/registry");
 /// Every statement of [`super::read`] and [`super::write`] stays prepared.
 const STATEMENTS: usize = 64;
 
+/// A burst of writes makes the write-ahead log larger; afterwards it is cut to this many bytes.
+const WAL_KEPT: i64 = 64 * 1024 * 1024;
+
 /// The connection that writes, with the schema brought up to date.
 pub(super) fn writer(path: &Path) -> Result<Connection> {
     let mut db = Connection::open(path)?;
@@ -21,8 +25,11 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", "ON")?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
-    let runner = migrations::runner();
+    db.pragma_update(None, "journal_size_limit", WAL_KEPT)?;
+    keep_plans(&db)?;
+    // The schema and the record that it is there, in one transaction: between two, a crash would leave a
+    // database that no later start can bring up to date.
+    let runner = migrations::runner().set_grouped(true);
     runner
         .run(&mut db)
         .map_err(|error| MetaError::Failed(error.into()))?;
@@ -34,8 +41,17 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(Duration::from_secs(10))?;
-    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_plans(&db)?;
     Ok(db)
+}
+
+/// Keeps statements prepared, whatever is bound to them: without the query planner's stability
+/// guarantee (<https://sqlite.org/queryplanner-ng.html#qpsg>) those that touch a table with a
+/// partial index are planned anew each time.
+fn keep_plans(db: &Connection) -> Result<()> {
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn refuse_newer(db: &Connection, path: &Path) -> Result<()> {

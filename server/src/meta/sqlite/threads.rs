@@ -120,9 +120,11 @@ fn in_savepoint<T>(db: &Connection, work: impl FnOnce(&Connection) -> Result<T>)
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
-/// The threads that read; they never wait for the writer.
+/// What reads; it never waits for the writer. Lists go to threads. A lookup of a few pages of an index is
+/// done where it is asked for: to hand it to a thread and back costs several times the lookup.
 pub(super) struct Readers {
     queue: Arc<Queue>,
+    here: Mutex<Vec<Connection>>,
 }
 
 #[derive(Default)]
@@ -139,9 +141,10 @@ struct State {
 }
 
 impl Readers {
-    pub(super) fn start(connections: Vec<Connection>) -> Result<Self> {
+    /// `threads` are given a thread each, `here` serve the lookups.
+    pub(super) fn start(threads: Vec<Connection>, here: Vec<Connection>) -> Result<Self> {
         let queue = Arc::new(Queue::default());
-        for (number, db) in connections.into_iter().enumerate() {
+        for (number, db) in threads.into_iter().enumerate() {
             let queue = Arc::clone(&queue);
             let thread = thread::Builder::new().name(format!("meta-read-{number}"));
             thread
@@ -152,7 +155,27 @@ impl Readers {
                 })
                 .map_err(|error| MetaError::Failed(error.into()))?;
         }
-        Ok(Self { queue })
+        let here = Mutex::new(here);
+        Ok(Self { queue, here })
+    }
+
+    /// Runs a short lookup, on this thread if a connection is free.
+    pub(super) async fn look_up<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T> + Send + 'static,
+    {
+        let free = self.connections().pop();
+        let Some(db) = free else {
+            return self.run(work).await;
+        };
+        let outcome = work(&db);
+        self.connections().push(db);
+        outcome
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` on a connection that cannot write.

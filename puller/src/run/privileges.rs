@@ -1,0 +1,98 @@
+//! What the container's process may do: docker's default capabilities and no others
+//! (capabilities(7)), the user's ids, a keyring of its own.
+
+use std::io;
+
+use rustix::process::{Gid, Signal, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::spec::{Failure, Spec};
+use super::sys;
+use super::user::User;
+use crate::userns;
+
+/// The set that docker gives.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Takes away what the container must not have and becomes its user. Afterwards nothing can be mounted.
+pub(super) fn drop(spec: &Spec, user: &User) -> Result<(), Failure> {
+    let bounding = || -> io::Result<()> {
+        rustix::thread::clear_ambient_capability_set()?;
+        for bit in 0..64 {
+            let capability = CapabilitySet::from_bits_retain(1 << bit);
+            if KEPT.contains(capability) {
+                continue;
+            }
+            match rustix::thread::remove_capability_from_bounding_set(capability) {
+                Ok(()) => {}
+                // Beyond the last capability of this kernel.
+                Err(rustix::io::Errno::INVAL) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    };
+    bounding().map_err(|e| Failure::new("giving up capabilities", e))?;
+    become_user(spec, user).map_err(|e| Failure::new(format!("becoming user {}", user.uid), e))?;
+    let sets = || -> io::Result<()> {
+        let now = rustix::thread::capabilities(None)?;
+        let kept = CapabilitySets {
+            effective: now.effective & KEPT,
+            permitted: now.permitted & KEPT,
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, kept)?;
+        // Forgotten by the kernel when the user changes (PR_SET_PDEATHSIG(2const)).
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        Ok(())
+    };
+    sets().map_err(|e| Failure::new("giving up capabilities", e))?;
+    sys::new_session_keyring();
+    Ok(())
+}
+
+/// Refuses ids that do not exist in a user namespace, in words; the kernel's answer would be EINVAL.
+pub(super) fn check(spec: &Spec, user: &User) -> Result<(), Failure> {
+    let mapped =
+        |result: Result<bool, _>| result.map_err(|e: userns::UsernsError| Failure::new("user", e));
+    if !spec.rootless
+        || mapped(userns::uid_is_mapped(user.uid))? && mapped(userns::gid_is_mapped(user.gid))?
+    {
+        return Ok(());
+    }
+    Err(Failure {
+        code: 125,
+        message: format!(
+            "the container is to run as user {}:{}, but without root there is only one user, 0 (you): \
+             try -u 0, or run as root",
+            user.uid, user.gid
+        ),
+    })
+}
+
+fn become_user(spec: &Spec, user: &User) -> io::Result<()> {
+    let groups: Vec<Gid> = user.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    // In a namespace that an ordinary user made, setgroups is denied and the groups stay what they are.
+    match rustix::thread::set_thread_groups(&groups) {
+        Err(rustix::io::Errno::PERM) if spec.rootless => {}
+        result => result?,
+    }
+    let gid = Gid::from_raw(user.gid);
+    let uid = Uid::from_raw(user.uid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(())
+}

@@ -1,0 +1,414 @@
+//! Containers on disk: a directory with the writable layer, and a row that says what it is.
+//!
+//! Whoever runs a container holds flock(2) on its directory. The kernel lets go of the lock however
+//! the holder dies, so what a crash left is recognised at once and put right by the next who looks.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rusqlite::Connection;
+use rustix::fs::FlockOperation;
+use strata_oci::Digest;
+
+mod records;
+
+use super::lock::FileLock;
+use super::{Image, Store, StoreError};
+use crate::run::names;
+
+/// What a container is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It runs a program.
+    Container,
+    /// An image mounted with a writable layer of its own.
+    Mount,
+    /// An image mounted as it is.
+    ReadOnlyMount,
+}
+
+impl Kind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Mount => "mount",
+            Self::ReadOnlyMount => "read-only mount",
+        }
+    }
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Made, its program not started.
+    Created,
+    /// The program runs.
+    Running,
+    /// The program has ended, or was never started and never will be.
+    Exited,
+}
+
+impl State {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Exited => "exited",
+        }
+    }
+}
+
+/// A container as the store knows it. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Unique in the store.
+    pub name: String,
+    /// What it is for.
+    pub kind: Kind,
+    /// Where it is in its life.
+    pub state: State,
+    /// The image's manifest.
+    pub manifest_digest: Digest,
+    /// What the image was called then.
+    pub image: String,
+    /// Whether it goes when its program ends.
+    pub ephemeral: bool,
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The first process, as seen by the one who started it.
+    pub pid: Option<i32>,
+    /// Its start time, in clock ticks since boot.
+    pub pid_started: Option<u64>,
+    /// How it ended; `None` while it has not.
+    pub exit_code: Option<u8>,
+    /// When it was made.
+    pub created: i64,
+    /// When the program started.
+    pub started: Option<i64>,
+    /// When the program ended.
+    pub finished: Option<i64>,
+}
+
+impl Container {
+    /// The first twelve digits of the id, as people see them.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// What a new container is to be.
+#[derive(Debug)]
+pub struct NewContainer<'a> {
+    /// A name; without one it gets a made-up one.
+    pub name: Option<&'a str>,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its image.
+    pub image: &'a Image,
+    /// What the image was called.
+    pub image_name: &'a str,
+    /// Whether it goes when its program ends.
+    pub ephemeral: bool,
+    /// Program and arguments.
+    pub command: Vec<String>,
+}
+
+/// Why a container could not be made, found or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// A name that no container may have.
+    #[error(
+        "invalid container name {0:?}: 2 to 128 characters of a-z A-Z 0-9 _ . -, the first a letter or digit"
+    )]
+    Name(String),
+    /// The name is taken.
+    #[error(
+        "conflict: the container name {name:?} is already in use by container {id:?}: remove (strata rm) or rename that container, or choose another name"
+    )]
+    Conflict {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: String,
+    },
+    /// Nothing is called that.
+    #[error("no such container: {0}; `strata ps -a` lists them")]
+    NoSuch(String),
+    /// The beginning of several ids.
+    #[error("{0:?} is the beginning of several containers' ids: give more digits")]
+    Ambiguous(String),
+    /// It is in use.
+    #[error("container {name} is running: stop it first, or remove it with -f")]
+    Running {
+        /// Its name.
+        name: String,
+    },
+    /// A file operation failed.
+    #[error("{what} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The index failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ContainerError {
+    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { what, path, source }
+    }
+}
+
+impl From<rusqlite::Error> for ContainerError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Held by whoever runs or mounts a container, or takes it away; dropping it lets go.
+#[derive(Debug)]
+pub struct ContainerLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl ContainerLock {
+    /// `None`: somebody else has it, or the directory is gone.
+    fn attempt(directory: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(directory) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Store {
+    /// Where a container's files are.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
+        self.root().join("containers").join(id)
+    }
+
+    /// Makes a container's directory and row; the caller has its lock.
+    pub fn create_container(
+        &self,
+        new: &NewContainer,
+    ) -> Result<(Container, ContainerLock), ContainerError> {
+        if let Some(name) = new.name.filter(|name| !names::is_valid(name)) {
+            return Err(ContainerError::Name(name.chars().take(200).collect()));
+        }
+        let id = hex::encode(rand::random::<[u8; 32]>());
+        let directory = self.container_dir(&id);
+        let lock = self.claim_container(&id)?;
+        let lock = lock.ok_or_else(|| ContainerError::NoSuch(id.clone()))?;
+        match self.container_index(|index| records::insert(index, &id, new)) {
+            Ok(container) => Ok((container, lock)),
+            Err(error) => {
+                let _ = self.remove_container_dir(&directory);
+                Err(error)
+            }
+        }
+    }
+
+    /// A container by its name, its id or a beginning of the id that fits no other.
+    pub fn container(&self, name_or_id: &str) -> Result<Container, ContainerError> {
+        let found = self.container_index(|index| Ok(records::find(index, name_or_id)?))?;
+        match found.as_slice() {
+            [] => Err(ContainerError::NoSuch(
+                name_or_id.chars().take(200).collect(),
+            )),
+            [container] => {
+                let container = self.put_right(container.clone())?;
+                container.ok_or_else(|| ContainerError::NoSuch(name_or_id.to_owned()))
+            }
+            _ => Err(ContainerError::Ambiguous(name_or_id.to_owned())),
+        }
+    }
+
+    /// All containers and mounts, the newest first. What crashes left is put right on the way.
+    pub fn containers(&self) -> Result<Vec<Container>, ContainerError> {
+        let containers = self.container_index(|index| Ok(records::all(index)?))?;
+        self.sweep_unrecorded(&containers)?;
+        let right = containers.into_iter().map(|c| self.put_right(c));
+        right.filter_map(Result::transpose).collect()
+    }
+
+    /// Records that the program runs as `pid`.
+    pub fn container_started(&self, id: &str, pid: i32) -> Result<(), ContainerError> {
+        let started = start_time(pid).and_then(|t| i64::try_from(t).ok());
+        self.container_index(|index| {
+            let mut update = index.prepare_cached(
+                "UPDATE containers SET state = 'running', pid = ?2, pid_started = ?3, started = ?4 WHERE id = ?1",
+            )?;
+            update.execute((id, pid, started, now()))?;
+            Ok(())
+        })
+    }
+
+    /// Records that the program has ended.
+    pub fn container_exited(&self, id: &str, code: u8) -> Result<(), ContainerError> {
+        self.container_index(|index| Ok(records::exited(index, id, code)?))
+    }
+
+    /// Takes the lock of a container whose row is there; its directory is made if it is gone.
+    fn claim_container(&self, id: &str) -> Result<Option<ContainerLock>, ContainerError> {
+        let directory = self.container_dir(id);
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&directory)
+            .and_then(|()| ContainerLock::attempt(&directory))
+            .map_err(ContainerError::io("cannot lock", &directory))
+    }
+
+    /// Takes a container's lock; [`ContainerError::Running`] when somebody has it.
+    pub fn lock_container(&self, container: &Container) -> Result<ContainerLock, ContainerError> {
+        match self
+            .claim_container(&container.id)?
+            .filter(|_| !container.is_alive())
+        {
+            Some(lock) => Ok(lock),
+            None => Err(ContainerError::Running {
+                name: container.name.clone(),
+            }),
+        }
+    }
+
+    /// Removes a container with its writable layer; never a layer of the image. Nothing is mounted there
+    /// any more.
+    pub fn remove_container(
+        &self,
+        container: &Container,
+        lock: ContainerLock,
+    ) -> Result<(), ContainerError> {
+        self.container_index(|index| {
+            index.execute("DELETE FROM containers WHERE id = ?1", [&container.id])?;
+            Ok(())
+        })?;
+        self.remove_container_dir(&self.container_dir(&container.id))?;
+        drop(lock);
+        Ok(())
+    }
+
+    /// A row that says that a program runs, or will, while nobody holds the lock: its runner was killed.
+    /// `None`: the container was to go with its program, and has gone now.
+    fn put_right(&self, container: Container) -> Result<Option<Container>, ContainerError> {
+        if container.kind != Kind::Container || container.state == State::Exited {
+            return Ok(Some(container));
+        }
+        let claimed = self.claim_container(&container.id)?;
+        let Some(lock) = claimed.filter(|_| !container.is_alive()) else {
+            return Ok(Some(container));
+        };
+        // Its runner may have recorded the end and let go since the row was read.
+        let now = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
+        let Some(now) = now.into_iter().find(|c| c.id == container.id) else {
+            return Ok(None);
+        };
+        if now.state == State::Exited {
+            return Ok(Some(now));
+        }
+        if now.ephemeral {
+            self.remove_container(&now, lock)?;
+            return Ok(None);
+        }
+        // 137: killed, which is what happens to a program whose runner dies.
+        let found = self.container_index(|index| {
+            records::exited(index, &now.id, 137)?;
+            Ok(records::find(index, &now.id)?)
+        })?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Directories without a row: made or removed halfway when the power went.
+    fn sweep_unrecorded(&self, known: &[Container]) -> Result<(), ContainerError> {
+        let Ok(entries) = fs::read_dir(self.root().join("containers")) else {
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if known.iter().any(|c| name == c.id.as_str()) {
+                continue;
+            }
+            // A container that is being made holds its lock before it has a row.
+            let Ok(Some(_lock)) = ContainerLock::attempt(&entry.path()) else {
+                continue;
+            };
+            let name = name.to_string_lossy();
+            let still_unknown =
+                self.container_index(|index| Ok(records::find(index, &name)?.is_empty()))?;
+            if still_unknown {
+                self.remove_container_dir(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Out of sight first, and then entry by entry: what a container wrote may be as deep as it likes.
+    fn remove_container_dir(&self, directory: &Path) -> Result<(), ContainerError> {
+        let path = self.lock_path("trash");
+        // Held so that nobody who opens the store waits to remove the same.
+        let _lock = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
+        self.trash
+            .remove(directory)
+            .map_err(ContainerError::io("cannot remove", directory))
+    }
+
+    fn container_index<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        work(&self.db())
+    }
+}
+
+impl Container {
+    /// Whether the first process is there: the pid is in use by a process of the same start time.
+    pub fn is_alive(&self) -> bool {
+        match (self.pid, self.pid_started) {
+            (Some(pid), Some(started)) if self.state == State::Running => {
+                start_time(pid) == Some(started)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// When a process started, in clock ticks since boot; `None` when there is none.
+fn start_time(pid: i32) -> Option<u64> {
+    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Field 22 of proc_pid_stat(5). The second, the program's name, may contain anything.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    // A zombie is no running process.
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    elapsed.map_or(0, |e| e.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests;

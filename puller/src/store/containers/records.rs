@@ -1,0 +1,123 @@
+//! The rows of containers.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
+
+use super::{Container, ContainerError, Kind, NewContainer, State, now};
+use crate::run::names;
+
+/// Adds a row; without a name given, under the first made-up one that is free.
+pub(super) fn insert(
+    index: &Connection,
+    id: &str,
+    new: &NewContainer,
+) -> Result<Container, ContainerError> {
+    let command = serde_json::to_string(&new.command).unwrap_or_default();
+    let digest = new.image.digest.to_string();
+    for attempt in 0..100 {
+        let name = match new.name {
+            Some(name) => name.to_owned(),
+            None => names::pick(rand::random(), attempt),
+        };
+        let mut insert = index.prepare_cached(
+            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, ephemeral, command, created)
+             VALUES (:id, :name, :kind, 'created', :digest, :image, :ephemeral, :command, :created)
+             ON CONFLICT (name) DO NOTHING",
+        )?;
+        let inserted = insert.execute(named_params! {
+            ":id": id,
+            ":name": name,
+            ":kind": new.kind.name(),
+            ":digest": digest,
+            ":image": new.image_name,
+            ":ephemeral": new.ephemeral,
+            ":command": command,
+            ":created": now(),
+        })?;
+        let found = find(index, if inserted == 1 { id } else { &name })?;
+        match found.into_iter().next() {
+            Some(container) if inserted == 1 => return Ok(container),
+            Some(holder) if new.name.is_some() => {
+                return Err(ContainerError::Conflict {
+                    name,
+                    id: holder.id,
+                });
+            }
+            _ => {}
+        }
+    }
+    Err(ContainerError::Name(
+        "(none of a hundred made-up names is free)".to_owned(),
+    ))
+}
+
+pub(super) fn exited(index: &Connection, id: &str, code: u8) -> rusqlite::Result<()> {
+    let mut update = index.prepare_cached(
+        "UPDATE containers SET state = 'exited', pid = NULL, pid_started = NULL, exit_code = ?2, finished = ?3 WHERE id = ?1",
+    )?;
+    update.execute((id, code, now()))?;
+    Ok(())
+}
+
+const COLUMNS: &str = "id, name, kind, state, manifest_digest, image, ephemeral, command, pid, pid_started, exit_code, created, started, finished";
+
+/// By name or id; else all whose id begins with the text.
+pub(super) fn find(index: &Connection, name_or_id: &str) -> rusqlite::Result<Vec<Container>> {
+    let exact = format!("SELECT {COLUMNS} FROM containers WHERE name = ?1 OR id = ?1");
+    let mut exact = index.prepare_cached(&exact)?;
+    if let Some(container) = exact.query_row([name_or_id], read).optional()? {
+        return Ok(vec![container]);
+    }
+    if name_or_id.is_empty() || !name_or_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(Vec::new());
+    }
+    let prefix =
+        format!("SELECT {COLUMNS} FROM containers WHERE id >= ?1 AND id < ?1 || 'g' LIMIT 2");
+    let mut prefix = index.prepare_cached(&prefix)?;
+    prefix
+        .query_map([name_or_id.to_ascii_lowercase()], read)?
+        .collect()
+}
+
+pub(super) fn all(index: &Connection) -> rusqlite::Result<Vec<Container>> {
+    let all = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
+    index.prepare_cached(&all)?.query_map([], read)?.collect()
+}
+
+fn read(row: &Row) -> rusqlite::Result<Container> {
+    let damaged = |column: usize, text: String| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, text.into())
+    };
+    let kind: String = row.get(2)?;
+    let state: String = row.get(3)?;
+    let digest: String = row.get(4)?;
+    let command: String = row.get(7)?;
+    Ok(Container {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        kind: match kind.as_str() {
+            "container" => Kind::Container,
+            "mount" => Kind::Mount,
+            "read-only mount" => Kind::ReadOnlyMount,
+            _ => return Err(damaged(2, kind)),
+        },
+        state: match state.as_str() {
+            "created" => State::Created,
+            "running" => State::Running,
+            "exited" => State::Exited,
+            _ => return Err(damaged(3, state)),
+        },
+        manifest_digest: digest.parse().map_err(|_| damaged(4, digest))?,
+        image: row.get(5)?,
+        ephemeral: row.get(6)?,
+        command: serde_json::from_str(&command).map_err(|_| damaged(7, command))?,
+        pid: row.get(8)?,
+        pid_started: row
+            .get::<_, Option<i64>>(9)?
+            .and_then(|t| u64::try_from(t).ok()),
+        exit_code: row.get(10)?,
+        created: row.get(11)?,
+        started: row.get(12)?,
+        finished: row.get(13)?,
+    })
+}

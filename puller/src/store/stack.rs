@@ -1,0 +1,148 @@
+//! Stacks: the layers of an image as overlayfs takes them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use strata_oci::cas::sync_dir;
+use strata_oci::digest::Digest;
+
+use super::image::{Image, Layer};
+use super::{Store, StoreError};
+use crate::layer;
+
+impl Store {
+    /// The directories that overlayfs stacks for the image, the topmost first; none for an image
+    /// without layers.
+    ///
+    /// The first time, directories that layers have without an entry of their own are mended: that
+    /// may write to the disk.
+    pub fn stack(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
+        let layers = visible(&image.layers);
+        let directories: Vec<PathBuf> = layers
+            .iter()
+            .map(|layer| self.layer_dir(&layer.diff_id))
+            .collect();
+        let mut stack = Vec::with_capacity(directories.len() + 1);
+        if layers.len() > 1 && layers.iter().any(|layer| layer.implied > 0) {
+            stack.extend(self.mended(&image.chain_id, &directories)?);
+        }
+        stack.extend(directories.into_iter().map(|layer| layer.join("fs")));
+        Ok(stack)
+    }
+
+    /// What is laid on top of these layers to mend them; `None` when nothing has to be.
+    fn mended(
+        &self,
+        chain_id: &Digest,
+        layers_top_first: &[PathBuf],
+    ) -> Result<Option<PathBuf>, StoreError> {
+        let directory = self.root.join("stacks").join(chain_id.hex());
+        let known = recorded(&self.db(), chain_id)?;
+        if let Some(mended) = known {
+            return Ok(mended.then(|| directory.join("fs")));
+        }
+        let staging = self.stage()?;
+        let out = staging.path().join("fs");
+        let mended = layer::mend_parents(layers_top_first, &out, &self.unpack_options())?;
+        if mended {
+            let sync = staging.sync_file_system();
+            sync.map_err(StoreError::io("write to disk", staging.path()))?;
+        }
+        let _lock = self.lock_index()?;
+        let db = self.db();
+        if recorded(&db, chain_id)?.is_none() {
+            if mended {
+                self.place_one(staging, &directory)?;
+                let stacks = self.root.join("stacks");
+                sync_dir(&stacks).map_err(StoreError::io("sync", &stacks))?;
+            }
+            let insert = "INSERT INTO stacks (chain_id, mended) VALUES (?1, ?2)";
+            db.execute(insert, params![chain_id.to_string(), mended])?;
+        }
+        Ok(mended.then(|| directory.join("fs")))
+    }
+}
+
+fn recorded(db: &Connection, chain_id: &Digest) -> rusqlite::Result<Option<bool>> {
+    let query = "SELECT mended FROM stacks WHERE chain_id = ?1";
+    db.prepare_cached(query)?
+        .query_row([chain_id.to_string()], |row| row.get(0))
+        .optional()
+}
+
+/// The layers that show, the topmost first. A layer whose root is opaque is the last. One that comes
+/// twice is stacked once, where it is highest: everything that the lower one adds or hides the
+/// higher one adds or hides too, and overlayfs refuses the same directory twice.
+fn visible(layers: &[Layer]) -> Vec<&Layer> {
+    let mut seen = HashSet::new();
+    let mut visible = Vec::with_capacity(layers.len());
+    for layer in layers.iter().rev() {
+        if seen.insert(&layer.diff_id) {
+            visible.push(layer);
+        }
+        if layer.opaque {
+            break;
+        }
+    }
+    visible
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::tests::{Fixture, meta, new_image, stage};
+    use super::*;
+
+    #[test]
+    fn implied_parents_are_mended_once_and_go_with_the_image() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let mut staged = vec![stage(&store, "low"), stage(&store, "high")];
+        let tmp = staged[0].0.path().join("fs/tmp");
+        fs::create_dir(&tmp).expect("tmp");
+        fs::set_permissions(&tmp, Permissions::from_mode(0o1777)).expect("mode");
+        fs::create_dir(staged[1].0.path().join("fs/tmp")).expect("tmp");
+        staged[1].1.implied = vec!["tmp".to_owned()];
+        let text = serde_json::to_vec(&staged[1].1).expect("json");
+        fs::write(staged[1].0.path().join("layer.json"), text).expect("layer.json");
+        let image = new_image(&["low", "high"], Some("a"));
+        let image = store.publish(staged, image).expect("publish");
+
+        for _ in 0..2 {
+            let stack = store.stack(&image).expect("stack");
+            assert_eq!(stack.len(), 3);
+            let mode = fs::metadata(stack[0].join("tmp"))
+                .expect("mended")
+                .permissions();
+            assert_eq!(mode.mode() & 0o7777, 0o1777);
+            drop(fixture.open());
+        }
+        assert_eq!(fixture.entries("stacks"), [image.chain_id.hex()]);
+        store.remove_image("a", false).expect("remove");
+        assert!(fixture.entries("stacks").is_empty());
+    }
+
+    #[test]
+    fn nothing_below_an_opaque_root_is_stacked() {
+        let layer = |content: &str, opaque| Layer {
+            diff_id: meta(content).diff_id,
+            tar_size: 0,
+            content_size: 0,
+            entries: 0,
+            implied: 0,
+            opaque,
+            rebuildable: true,
+        };
+        let layers = [
+            layer("a", false),
+            layer("b", true),
+            layer("c", false),
+            layer("c", false),
+        ];
+        let visible: Vec<_> = visible(&layers).into_iter().map(|l| &l.diff_id).collect();
+        assert_eq!(visible, [&meta("c").diff_id, &meta("b").diff_id]);
+    }
+}

@@ -1,0 +1,80 @@
+//! What the commands that talk to registries share: how to reach one, and running until done or
+//! interrupted.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use oci_distribution::Reference;
+use strata::registry::{RegistryOptions, Transport};
+use strata::store::{Name, Target};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How to reach a registry.
+#[derive(clap::Args, Clone, Copy, Default)]
+pub(crate) struct TransportArgs {
+    /// Speak plain HTTP to the registry [default: only to one on this machine]
+    #[arg(long)]
+    plain_http: bool,
+    /// Require HTTPS with a valid certificate; false: accept any certificate
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "plain_http")]
+    tls_verify: Option<bool>,
+}
+
+impl TransportArgs {
+    /// The same for the library.
+    pub(crate) fn options(self) -> RegistryOptions {
+        let transport = match (self.plain_http, self.tls_verify) {
+            (true, _) => Transport::PlainHttp,
+            (false, None) => Transport::Default,
+            (false, Some(true)) => Transport::Https,
+            (false, Some(false)) => Transport::Unverified,
+        };
+        RegistryOptions {
+            transport,
+            ..RegistryOptions::default()
+        }
+    }
+}
+
+/// A reference in docker's grammar, `docker://` in front of it or not.
+pub(crate) fn reference(text: &str) -> Result<Reference> {
+    let name = text.strip_prefix("docker://").unwrap_or(text);
+    let name = Name::parse(name).with_context(|| {
+        format!("{text:?} is not an image's name: expected [HOST[:PORT]/]NAME[:TAG][@DIGEST]")
+    })?;
+    let (registry, repository) = name
+        .repository
+        .split_once('/')
+        .with_context(|| format!("{text:?} names no repository"))?;
+    let (registry, repository) = (registry.to_owned(), repository.to_owned());
+    Ok(match name.target {
+        Target::Tag(tag) => Reference::with_tag(registry, repository, tag),
+        Target::Digest(digest) => Reference::with_digest(registry, repository, digest.to_string()),
+    })
+}
+
+/// Runs a transfer to its end; SIGINT and SIGTERM end it cleanly, with the exit code that a shell gives
+/// for them.
+pub(crate) fn until_interrupted<T>(
+    work: impl Future<Output = Result<T>>,
+) -> Result<std::result::Result<T, ExitCode>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the threads of a transfer")?;
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("watching SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("watching SIGTERM")?;
+        tokio::select! {
+            done = work => done.map(Ok),
+            _ = interrupt.recv() => Ok(Err(ExitCode::from(130))),
+            _ = terminate.recv() => Ok(Err(ExitCode::from(143))),
+        }
+    });
+    // Threads that still unpack see that the transfer has ended, and remove what they have made.
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    outcome
+}

@@ -1,0 +1,118 @@
+//! A full disk: the server and the puller say so, lose nothing that was there, and go on when there is room.
+
+use std::path::{Path, PathBuf};
+
+use rand::RngExt;
+use rustix::mount::{MountFlags, mount, mount_remount};
+use serde_json::json;
+use strata_tests::entry::Entry;
+use strata_tests::image::{Image, Layer};
+use strata_tests::place::Place;
+use strata_tests::strata::Strata;
+use strata_tests::stratad::Stratad;
+use strata_tests::user::need_root;
+
+/// A file system of `megabytes` in memory at `place/name`; it goes with the place.
+fn small_disk(place: &Place, name: &str, megabytes: u32) -> PathBuf {
+    need_root();
+    let path = place.dir(name);
+    let size = std::ffi::CString::new(format!("size={megabytes}m")).expect("no zero");
+    mount(
+        "tmpfs",
+        &path,
+        "tmpfs",
+        MountFlags::empty(),
+        size.as_c_str(),
+    )
+    .expect("mount a tmpfs");
+    path
+}
+
+fn grow(path: &Path, megabytes: u32) {
+    let size = std::ffi::CString::new(format!("size={megabytes}m")).expect("no zero");
+    mount_remount(path, MountFlags::empty(), size.as_c_str()).expect("grow the tmpfs");
+}
+
+fn random(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; size];
+    rand::rng().fill(bytes.as_mut_slice());
+    bytes
+}
+
+#[test]
+fn the_server_says_that_its_disk_is_full_and_goes_on() {
+    let place = Place::new();
+    let disk = small_disk(&place, "disk", 16);
+    let server = Stratad::start(&disk.join("data"));
+    let api = server.api();
+    let kept = api.push_blob("app", b"kept");
+    let large = random(30_000_000);
+    let digest = strata_oci::digest::Digest::of(&large);
+    let reply = api.finish(&api.start("app"), &digest.to_string(), &large);
+    assert!([500, 503, 507].contains(&reply.status), "{}", reply.status);
+    assert!(!api.has_blob("app", &digest));
+    assert_eq!(api.blob("app", &kept).expect(200).body, b"kept");
+    grow(&disk, 100);
+    let digest = api.push_blob("app", &large);
+    assert!(api.has_blob("app", &digest));
+}
+
+#[test]
+fn a_pull_onto_a_full_disk_leaves_nothing_and_the_next_one_works() {
+    let place = Place::new();
+    let server = Stratad::start(&place.join("data"));
+    let image = Image::new(&[
+        Layer::of(&[Entry::file("small", "small")]),
+        Layer::of(&[Entry::file("big", random(20_000_000))]),
+    ]);
+    let reference = server.api().push(&image, "app", "v1");
+    let disk = small_disk(&place, "disk", 12);
+    let strata = Strata::at(Strata::new(&place).program().to_owned(), disk.join("store"));
+    let ran = strata.run(&["pull", &reference]);
+    assert!(
+        !ran.status.success() && !ran.stderr.contains("panicked"),
+        "{}",
+        ran.story()
+    );
+    let ran = ran.says("space");
+    assert_eq!(strata.layers(), [""; 0], "{}", ran.story());
+    assert_eq!(strata.images(), json!([]));
+    grow(&disk, 200);
+    assert_eq!(strata.pull(&reference).digest, image.digest.to_string());
+    assert_eq!(strata.leftovers(), [""; 0]);
+    assert_eq!(strata.layers().len(), 2);
+}
+
+#[test]
+fn a_container_that_fills_the_disk_harms_only_itself() {
+    let place = Place::new();
+    let server = Stratad::start(&place.join("data"));
+    let mut collector = strata_tests::machine::Collector::default();
+    collector
+        .programs(&["sh", "cat", "head", "ls"])
+        .expect("programs");
+    let image = Image::new(&[Layer::of(&collector.take().expect("files"))]);
+    let reference = server.api().push(&image, "app", "v1");
+    let disk = small_disk(&place, "disk", 40);
+    let strata = Strata::at(Strata::new(&place).program().to_owned(), disk.join("store"));
+    strata.pull(&reference);
+    let fill = [
+        "run",
+        "--name",
+        "full",
+        &reference,
+        "sh",
+        "-c",
+        "head -c 100000000 /dev/zero > /big",
+    ];
+    let ran = strata.run(&fill);
+    assert!(
+        !ran.status.success() && ran.stderr.contains("No space"),
+        "{}",
+        ran.story()
+    );
+    strata.run(&["rm", "full"]).ok();
+    strata
+        .run(&["run", "--rm", &reference, "sh", "-c", "echo fine > /x"])
+        .ok();
+}
