@@ -1,7 +1,7 @@
 //! The client of the distribution protocol (distribution-spec v1.1).
 //!
 //! A [`Registry`] stands for one host. References, the manifest PUT and cross-repository mounts go
-//! through `oci_distribution`; blobs travel by [`Http`](http) because they resume, report and prove
+//! through `oci_distribution`; blobs travel by `http::Http` because they resume, report and prove
 //! themselves while they pass, and so do the reads whose answers have to be bounded and redirects judged.
 
 mod auth;
