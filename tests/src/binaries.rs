@@ -26,9 +26,9 @@ pub fn build() -> Result<BTreeMap<String, PathBuf>> {
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        // Without naming packages, so that dependencies have the features that the whole workspace
-        // gives them and are not compiled a second time.
-        .args(["build", "--release", "--bin", "stratad", "--bin", "strata"])
+        // The same packages as for the tests themselves: dependencies then have the same features and are
+        // not compiled a second time.
+        .args(["build", "--release", "--workspace", "--bins"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(workspace())
         .stderr(Stdio::inherit())
