@@ -13,4 +13,6 @@ pub mod push;
 pub mod registry;
 pub mod run;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod userns;

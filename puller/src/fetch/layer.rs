@@ -128,13 +128,14 @@ impl Fetcher {
     }
 }
 
-/// The third proof, after size and digest of the blob: the configuration's diffID.
+/// The third proof, after size and digest of the blob: the configuration's diffID. One of another
+/// algorithm than the unpacker's is not proved, so it counts as wrong.
 fn prove(
     layer: &LayerPlan,
     staging: Staging,
     meta: LayerMeta,
 ) -> Result<(Staging, LayerMeta), LayerFailure> {
-    if meta.diff_id.algorithm() == layer.diff_id.algorithm() && meta.diff_id != layer.diff_id {
+    if meta.diff_id != layer.diff_id {
         return Err(LayerFailure::DiffId {
             expected: layer.diff_id.clone(),
             actual: meta.diff_id,

@@ -8,7 +8,10 @@ mod follow;
 mod layer;
 mod plan;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod transfer;
+mod writeback;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
 use layer::{Fetched, Fetcher};
 use plan::LayerPlan;
 use resolve::{Resolved, selector};
+use writeback::Writeback;
 
 /// What to pull and how.
 #[derive(Debug, Clone)]
@@ -119,7 +123,9 @@ pub async fn pull(
         repository: reference.repository().to_owned(),
         progress: progress.clone(),
     };
+    let writeback = (!wanted.is_empty()).then(|| Writeback::begin(store.root()));
     let fetched = fetch_all(&fetcher, &layers, &wanted, options.parallel).await?;
+    drop(writeback);
     let travelled = fetched.values().map(|f| f.travelled).sum();
     let image = publish(&store, reference, &resolved, config, fetched).await?;
     drop(claims);

@@ -21,9 +21,12 @@ pub use error::PushError;
 pub use source::Source;
 
 use crate::progress::{Event, How, Progress};
-use crate::registry::{Registry, RegistryOptions, Upload};
+use crate::registry::{Purpose, Registry, RegistryOptions, Upload};
 use crate::store::Store;
 use content::Content;
+
+/// How many repositories are asked to mount a blob from, before it is sent.
+const MAX_MOUNTS: usize = 3;
 
 /// How to push.
 #[derive(Debug, Clone)]
@@ -223,13 +226,17 @@ impl Sender<'_> {
         content: &Content,
     ) -> Result<How, PushError> {
         let repository = self.target.repository();
-        if self.registry.has_blob(repository, &blob.digest).await? {
+        let there = self
+            .registry
+            .has_blob(repository, &blob.digest, Purpose::Push);
+        if there.await? {
             return Ok(How::Reused);
         }
-        for (registry, from) in self.store.origins(&blob.digest)? {
-            if registry != self.target.registry() || from == repository {
-                continue;
-            }
+        let origins = self.store.origins(&blob.digest)?;
+        let here = origins
+            .into_iter()
+            .filter(|(registry, from)| registry == self.target.registry() && from != repository);
+        for (_, from) in here.take(MAX_MOUNTS) {
             let mounted = self.registry.mount_blob(repository, &blob.digest, &from);
             if mounted.await? {
                 return Ok(How::Mounted);

@@ -18,7 +18,7 @@ use super::repack::{self, Packed};
 use super::{Document, Plan, Sender};
 use crate::layer;
 use crate::progress::Event;
-use crate::registry::Registry;
+use crate::registry::{Purpose, Registry};
 use crate::store::Image;
 
 /// Builders make indexes of images; some wrap one index in another. None goes deeper.
@@ -183,7 +183,7 @@ fn archive_layer(
     let open = || archive.open_span(span).map_err(local);
     let (mut suffix, mut packed) = repack::inspect(open()?).map_err(local)?;
     let expected = &image.config.rootfs.diff_ids[number];
-    if packed.diff_id != *expected && expected.algorithm() == packed.diff_id.algorithm() {
+    if packed.diff_id != *expected {
         return Err(PushError::DiffId {
             number: number + 1,
             expected: expected.clone(),
@@ -252,7 +252,11 @@ async fn find(sender: &Sender<'_>, blob: &Descriptor) -> Result<Option<Content>,
         sender.registry.clone(),
         sender.target.repository().to_owned(),
     );
-    if sender.registry.has_blob(&own.1, &blob.digest).await? {
+    if sender
+        .registry
+        .has_blob(&own.1, &blob.digest, Purpose::Push)
+        .await?
+    {
         let (registry, repository) = own;
         return Ok(Some(Content::Registry {
             registry,
@@ -268,7 +272,10 @@ async fn find(sender: &Sender<'_>, blob: &Descriptor) -> Result<Option<Content>,
         } else {
             Arc::new(Registry::new(&name, &sender.options.registry)?)
         };
-        match registry.has_blob(&repository, &blob.digest).await {
+        match registry
+            .has_blob(&repository, &blob.digest, Purpose::Pull)
+            .await
+        {
             Ok(true) => {
                 return Ok(Some(Content::Registry {
                     registry,

@@ -46,12 +46,30 @@ pub enum OpenBlobError {
     Other(RegistryError),
 }
 
+/// What a blob is looked for: the Authorization that is asked for allows no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To read it.
+    Pull,
+    /// To know whether it has to be sent.
+    Push,
+}
+
 impl Registry {
     /// Asks whether the repository has a blob.
-    pub async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, RegistryError> {
+    pub async fn has_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        purpose: Purpose,
+    ) -> Result<bool, RegistryError> {
         let url = self.url(repository, &format!("blobs/{digest}"));
         let call = Call::new(Method::HEAD, url, format!("blob {digest}"));
-        let response = self.send(&call, &Scope::push(repository)).await?;
+        let scope = match purpose {
+            Purpose::Pull => Scope::pull(repository),
+            Purpose::Push => Scope::push(repository),
+        };
+        let response = self.send(&call, &scope).await?;
         match response.status().as_u16() {
             200 => Ok(true),
             404 => Ok(false),

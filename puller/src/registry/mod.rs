@@ -22,7 +22,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 
-pub use blobs::{BlobBody, OpenBlobError};
+pub use blobs::{BlobBody, OpenBlobError, Purpose};
 pub use credentials::{Credentials, stored};
 pub use endpoint::{Transport, is_loopback};
 pub use error::RegistryError;
