@@ -8,6 +8,8 @@ mod content;
 mod error;
 mod repack;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
