@@ -213,6 +213,6 @@ pub trait MetaStore: Send + Sync {
     async fn expired_uploads(&self, time: i64, limit: usize) -> Result<Vec<UploadId>>;
     /// Forgets a session if it expired before `time`; `false` when it did not.
     async fn expire_upload(&self, id: &UploadId, time: i64) -> Result<bool>;
-    /// Every session, and whether it has received anything.
-    async fn uploads(&self) -> Result<Vec<(UploadId, bool)>>;
+    /// Every session.
+    async fn upload_ids(&self) -> Result<Vec<UploadId>>;
 }

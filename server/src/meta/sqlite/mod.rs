@@ -211,8 +211,8 @@ impl MetaStore for Sqlite {
         self.writer.run(job).await
     }
 
-    async fn uploads(&self) -> Result<Vec<(UploadId, bool)>> {
-        self.readers.run(read::uploads).await
+    async fn upload_ids(&self) -> Result<Vec<UploadId>> {
+        self.readers.run(read::upload_ids).await
     }
 }
 

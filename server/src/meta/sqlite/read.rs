@@ -179,9 +179,9 @@ pub(super) fn expired_uploads(db: &Connection, time: i64, limit: usize) -> Resul
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn uploads(db: &Connection) -> Result<Vec<(UploadId, bool)>> {
-    let mut statement = db.prepare_cached("SELECT id, received > 0 FROM upload")?;
-    let rows = statement.query_map([], |row| Ok((parsed(row, 0)?, row.get(1)?)))?;
+pub(super) fn upload_ids(db: &Connection) -> Result<Vec<UploadId>> {
+    let mut statement = db.prepare_cached("SELECT id FROM upload")?;
+    let rows = statement.query_map([], |row| parsed(row, 0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
