@@ -38,7 +38,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let options = PullOptions {
-        platform: args.platform.clone().unwrap_or_else(Platform::host),
+        platform: args.platform.clone(),
         registry: args.transport.options(),
         parallel: args.parallel.into(),
     };

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use oci_distribution::Reference;
-use strata_oci::config::MAX_CONFIG;
+use strata_oci::config::{ImageConfig, MAX_CONFIG};
 use strata_oci::{Digest, Platform};
 
 pub use error::{LayerFailure, PullError};
@@ -35,8 +35,8 @@ use writeback::Writeback;
 /// What to pull and how.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
-    /// Which image of an index.
-    pub platform: Platform,
+    /// Which image; none: of an index the one that suits this machine best, else whatever there is.
+    pub platform: Option<Platform>,
     /// How to talk to the registry.
     pub registry: RegistryOptions,
     /// How many layers are fetched at once.
@@ -46,7 +46,7 @@ pub struct PullOptions {
 impl Default for PullOptions {
     fn default() -> Self {
         Self {
-            platform: Platform::host(),
+            platform: None,
             registry: RegistryOptions::default(),
             parallel: 4,
         }
@@ -96,11 +96,21 @@ pub async fn pull(
     if let Some((image, resolved)) = unchanged(&store, &registry, reference, options).await? {
         return Ok(reused(image, resolved, &*progress));
     }
-    let resolved = resolve::resolve(&registry, reference, &options.platform).await?;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    let resolved = resolve::resolve(&registry, reference, &platform).await?;
     let config = config_bytes(&store, &registry, reference.repository(), &resolved).await?;
     let config_digest = Digest::of(&config);
     let parsed = plan::read_config(&config_digest, &config)?;
     let layers = plan::layers(&resolved.manifest, &config_digest, &parsed)?;
+    if !suits(&platform, &parsed) {
+        let (wanted, offered) = (platform, parsed.platform());
+        if options.platform.is_some() {
+            let offered = vec![offered];
+            return Err(PullError::Platform { wanted, offered });
+        }
+        let text = format!("the image is for {offered}, this machine is {wanted}");
+        progress.event(Event::Message(text));
+    }
     for (item, layer) in layers.iter().enumerate() {
         let (digest, size) = (layer.blob.digest.clone(), layer.blob.size);
         progress.event(Event::Planned { item, digest, size });
@@ -149,7 +159,8 @@ async fn unchanged(
     let Some((image, resolved)) = store.image_by_reference(&reference.whole())? else {
         return Ok(None);
     };
-    if options.platform.suits(&image.config.platform()).is_none() {
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
+    if !suits(&platform, &image.config) {
         return Ok(None);
     }
     if reference
@@ -161,6 +172,12 @@ async fn unchanged(
     let head = registry.head_manifest(reference.repository(), selector(reference));
     let current = head.await?.and_then(|head| head.digest);
     Ok((current.as_ref() == Some(&resolved)).then_some((image, resolved)))
+}
+
+/// Whether the image's configuration is for the platform; one that names none is for any.
+fn suits(wanted: &Platform, config: &ImageConfig) -> bool {
+    let own = config.platform();
+    own.os.is_empty() || own.architecture.is_empty() || wanted.suits(&own).is_some()
 }
 
 fn reused(image: Image, resolved: Digest, progress: &dyn Progress) -> PullReport {

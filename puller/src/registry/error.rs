@@ -91,17 +91,47 @@ fn detail(message: &str) -> String {
     }
 }
 
-/// An error's own words and those of all its causes: reqwest's say little at the top.
+/// An error's own words and those of all its causes, without the outer ones that only say that a
+/// request failed.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
     while let Some(cause) = next {
         let words = cause.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
+        if !parts.iter().any(|part| part.contains(&words)) {
+            parts.push(words);
         }
         next = cause.source();
     }
-    text
+    let says_little = |words: &String| {
+        ["error sending request", "client error"]
+            .iter()
+            .any(|start| words.starts_with(start))
+    };
+    let last = parts.len().saturating_sub(1);
+    let first = parts
+        .iter()
+        .take(last)
+        .take_while(|p| says_little(p))
+        .count();
+    parts[first..].join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Link>>);
+
+    #[test]
+    fn the_cause_comes_first() {
+        let refused = Link("connection refused", None);
+        let connect = Link("client error (Connect)", Some(Box::new(refused)));
+        let top = Link("error sending request", Some(Box::new(connect)));
+        assert_eq!(chain(&top), "connection refused");
+        let alone = Link("error sending request", None);
+        assert_eq!(chain(&alone), "error sending request");
+    }
 }

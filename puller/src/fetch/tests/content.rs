@@ -204,3 +204,18 @@ async fn of_an_index_the_machines_image_is_taken() {
         .await;
     assert!(error.contains("not what its index says"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_for_another_machine_is_refused_if_one_was_asked_for() {
+    let mut image = TestImage::new(&[10]);
+    image.config["architecture"] = "mips".into();
+    image.seal();
+    let server = spoiled(&image, |_, _, honest| honest);
+    let mut puller = Puller::new();
+    puller.options.platform = Some(Platform::host());
+    let error = puller.refused(&server).await;
+    assert!(error.contains("offered: linux/mips"), "{error}");
+    puller.options.platform = None;
+    puller.pull(&server).await.expect("pulled");
+    assert!(puller.said("linux/mips"), "with a word about it");
+}
