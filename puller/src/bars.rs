@@ -101,7 +101,7 @@ impl Bars {
     fn add(&self, item: usize, digest: &Digest, size: u64) {
         let bar = self.all.add(ProgressBar::new(size));
         bar.set_style(style(
-            "{prefix} {msg:12} {bar:28} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec:>11}",
+            "{prefix} {msg:16} {bar:28} {decimal_bytes:>9}/{decimal_total_bytes:9} {decimal_bytes_per_sec:>11}",
         ));
         bar.set_prefix(short(digest).to_owned());
         bar.set_message("waiting");
@@ -143,7 +143,7 @@ impl Progress for Bars {
             }),
             Event::Done { item, how } => self.with(item, |bar| {
                 bar.bar
-                    .set_style(style("{prefix} {msg:12} {decimal_total_bytes}"));
+                    .set_style(style("{prefix} {msg:16} {decimal_total_bytes}"));
                 bar.bar.finish_with_message(word(how));
             }),
             Event::Failed { item } => self.with(item, |bar| {
