@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use strata_oci::Digest;
+
 use super::error::LayerFailure;
 use super::follow::{Follower, follow};
 use super::plan::LayerPlan;
@@ -26,8 +28,8 @@ pub(super) struct Fetched {
     pub(super) meta: LayerMeta,
     /// Bytes that travelled: less than the blob's size where an earlier try had brought some.
     pub(super) travelled: u64,
-    /// Where the blob's bytes are kept until then.
-    pub(super) partial: PathBuf,
+    /// Whose bytes are kept until then.
+    pub(super) blob: Digest,
 }
 
 impl Fetcher {
@@ -50,12 +52,11 @@ impl Fetcher {
                         staging,
                         meta,
                         travelled,
-                        partial: path,
+                        blob: layer.blob.digest.clone(),
                     });
                 }
                 Err(error) if error.is_of_the_bytes() => {
-                    // A file that is not there any more is as good as removed.
-                    let _ = std::fs::remove_file(&path);
+                    self.store.drop_partial(&layer.blob.digest);
                     if kept == 0 {
                         return Err(error);
                     }

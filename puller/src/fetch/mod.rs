@@ -94,6 +94,9 @@ pub async fn pull(
 ) -> Result<PullReport, PullError> {
     let registry = Arc::new(Registry::new(reference.registry(), &options.registry)?);
     if let Some((image, resolved)) = unchanged(&store, &registry, reference, options).await? {
+        for blob in &image.manifest.layers {
+            store.drop_partial(&blob.digest);
+        }
         return Ok(reused(image, resolved, &*progress));
     }
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
@@ -122,6 +125,7 @@ pub async fn pull(
         .filter_map(|claim| layers.iter().position(|l| l.diff_id == claim.diff_id))
         .collect();
     for item in (0..layers.len()).filter(|item| !wanted.contains(item)) {
+        store.drop_partial(&layers[item].blob.digest);
         let how = How::Reused;
         progress.event(Event::Done { item, how });
     }
@@ -302,13 +306,12 @@ async fn publish(
         let mut partials = Vec::new();
         let mut layers = Vec::new();
         for (_, fetched) in fetched {
-            partials.push(fetched.partial);
+            partials.push(fetched.blob);
             layers.push((fetched.staging, fetched.meta));
         }
         let image = store.publish(layers, image)?;
         for partial in partials {
-            // What stays is swept when it is old.
-            let _ = std::fs::remove_file(partial);
+            store.drop_partial(&partial);
         }
         Ok::<_, StoreError>(image)
     };

@@ -125,6 +125,13 @@ impl Store {
         self.root.join("partial").join(blob.hex())
     }
 
+    /// Removes what a download of `blob` left. A pull that is killed right after its image became visible
+    /// leaves such; whoever finds the blob's layer here calls this.
+    pub fn drop_partial(&self, blob: &Digest) {
+        // What stays is swept when it is old.
+        let _ = fs::remove_file(self.partial_path(blob));
+    }
+
     /// The index. A thread that panicked with it has rolled its transaction back.
     pub(crate) fn db(&self) -> MutexGuard<'_, Connection> {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)

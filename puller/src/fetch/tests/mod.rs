@@ -57,8 +57,13 @@ impl Puller {
         }
     }
 
-    async fn pull_as(&self, server: &Server, tag: &str) -> Result<PullReport, PullError> {
-        let reference = Reference::with_tag(server.host(), "app".to_owned(), tag.to_owned());
+    async fn pull_as(&self, server: &Server, selector: &str) -> Result<PullReport, PullError> {
+        let (host, app, selector) = (server.host(), "app".to_owned(), selector.to_owned());
+        let reference = if selector.contains(':') {
+            Reference::with_digest(host, app, selector)
+        } else {
+            Reference::with_tag(host, app, selector)
+        };
         let progress = self.progress.clone();
         pull(self.store.clone(), &reference, &self.options, progress).await
     }

@@ -53,6 +53,24 @@ async fn kept_bytes_that_are_wrong_are_fetched_again() {
     assert_eq!(report.bytes_fetched, image.bytes());
 }
 
+/// A pull that is killed right after its image became visible leaves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_of_layers_that_are_here_are_removed() {
+    let image = TestImage::new(&[50_000]);
+    let server = spoiled(&image, |_, _, honest| honest);
+    let puller = Puller::new();
+    puller.pull(&server).await.expect("pulled");
+    let blob = &image.blobs[&image.layers[0].digest];
+    // The name is known; then only the image is.
+    let names = image.manifests.keys().cloned().collect::<Vec<_>>();
+    for selector in ["v1"].into_iter().chain(names.iter().map(String::as_str)) {
+        std::fs::write(puller.partial(&image, 0), blob).expect("write");
+        let report = puller.pull_as(&server, selector).await.expect("pulled");
+        assert_eq!(report.bytes_fetched, 0);
+        assert!(!puller.partial(&image, 0).exists(), "{selector}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complete_download_needs_no_request() {
     let image = TestImage::new(&[50_000]);
