@@ -13,15 +13,15 @@ use tokio::sync::mpsc;
 
 use crate::auth::{Gate, Rule};
 use crate::blob::{BlobError, BlobStore, Disk};
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::meta::{MetaError, MetaStore, Sqlite};
 use crate::net::Regions;
 use crate::upload::Claims;
 
 /// The registry.
 pub struct App {
-    /// What it was told.
-    pub config: Config,
+    /// What it was told, and may be told anew.
+    pub config: Live,
     /// Its database.
     pub meta: Arc<dyn MetaStore>,
     /// Its blobs.
@@ -65,13 +65,13 @@ impl App {
     /// Opens the data directory, alone, and frees uploads that a crash has left without a session.
     /// The receiver ends when no work is under way any more and the app is gone.
     pub async fn open(config: Config) -> Result<(Arc<Self>, mpsc::Receiver<()>), OpenError> {
-        let data = config.data.clone();
+        let data = config.storage.data.clone();
         let lock = lock(&data)?;
         let meta = Sqlite::open(&data.join("stratad.db"))?;
         let blobs = Disk::open(&data)?;
         let (busy, idle) = mpsc::channel(1);
         let app = Self {
-            config,
+            config: Live::new(config),
             meta: Arc::new(meta),
             blobs: Arc::new(blobs),
             gate: Gate::new(vec![Rule::Everyone]),

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 pub use app::{App, OpenError};
-pub use config::{Config, Limits};
+pub use config::{Config, Limits, Live};
 
 /// How long the end waits for what clients that were cut off had sent to be recorded.
 const RECORD: Duration = Duration::from_secs(5);

@@ -60,11 +60,9 @@ fn run(arguments: Serve) -> Result<(), String> {
     let data = arguments.data.or_else(default_data).ok_or(
         "no data directory: say --data DIR, because neither XDG_DATA_HOME nor HOME is set",
     )?;
-    let config = Config {
-        listen: arguments.listen,
-        sparse: arguments.sparse,
-        ..Config::new(data)
-    };
+    let mut config = Config::new(data);
+    config.http.listen = vec![arguments.listen];
+    config.storage.sparse = arguments.sparse;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -73,7 +71,7 @@ fn run(arguments: Serve) -> Result<(), String> {
 }
 
 async fn serve(config: Config) -> Result<(), String> {
-    let (address, data) = (config.listen, config.data.clone());
+    let (address, data) = (config.http.listen[0], config.storage.data.clone());
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| e.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| e.to_string())?;
     let listener = TcpListener::bind(address)

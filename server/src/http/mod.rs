@@ -71,7 +71,7 @@ async fn serve(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let body = || body::incoming(body, &app.config.limits);
+    let body = || body::incoming(body, &app.config.now().limits);
     match route {
         Route::Base => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
         Route::Catalog => catalog::list(app, parts).await,

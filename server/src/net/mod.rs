@@ -35,7 +35,7 @@ pub async fn serve(
     router: Router,
     shutdown: impl Future<Output = ()>,
 ) {
-    let limits = app.config.limits.clone();
+    let limits = app.config.now().limits.clone();
     let room = Arc::new(Semaphore::new(limits.connections));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -56,7 +56,10 @@ pub async fn serve(
     drop(listener);
     stop.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
-    if timeout(limits.drain, drained).await.is_err() {
+    if timeout(app.config.now().limits.drain, drained)
+        .await
+        .is_err()
+    {
         tracing::warn!(count = connections.len(), "cutting connections off");
         connections.shutdown().await;
     }
@@ -98,7 +101,8 @@ async fn connection(
     router: Router,
     mut stopping: watch::Receiver<bool>,
 ) {
-    let limits = &app.config.limits;
+    let config = app.config.now();
+    let limits = &config.limits;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {error}");
     }

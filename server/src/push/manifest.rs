@@ -52,7 +52,7 @@ pub async fn put_manifest(
         bytes,
         manifest,
         tags,
-        sparse: app.config.sparse,
+        sparse: app.config.now().storage.sparse,
     };
     match app.meta.put_manifest(new).await? {
         PutManifest::Stored => Ok(kept),

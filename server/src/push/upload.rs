@@ -146,7 +146,7 @@ fn beginning(algorithm: Algorithm) -> Position {
 }
 
 fn expiry(app: &App) -> i64 {
-    let life = app.config.limits.upload_life.as_secs();
+    let life = app.config.now().limits.upload_life.as_secs();
     now().saturating_add(i64::try_from(life).unwrap_or(i64::MAX))
 }
 
