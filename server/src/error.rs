@@ -1,6 +1,6 @@
 //! What can go wrong with a push or a pull, in the registry's own words; [`crate::http`] says them in HTTP.
 
-use std::io;
+use std::{fmt, io};
 
 use strata_oci::Digest;
 use strata_oci::manifest::ManifestError;
@@ -59,10 +59,30 @@ pub enum Error {
     /// The manifest names what the repository lacks.
     #[error("the manifest names content that is not in this repository")]
     MissingContent(Vec<Digest>),
+    /// The request's condition (If-Match, If-None-Match) is not met.
+    #[error("the condition of the request does not hold: {of} is {}; fetch it again and decide anew", At(.current))]
+    Condition {
+        /// Of which tag or digest.
+        of: String,
+        /// What is there.
+        current: Option<Digest>,
+    },
     /// The database did not answer.
     #[error(transparent)]
     Meta(#[from] MetaError),
     /// The blob store did not do it.
     #[error(transparent)]
     Blob(#[from] BlobError),
+}
+
+/// What a condition has met, in words.
+struct At<'a>(&'a Option<Digest>);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(digest) => write!(f, "at {digest}"),
+            None => f.write_str("not there"),
+        }
+    }
 }

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod auth;
 pub mod blob;
+pub mod condition;
 pub mod config;
 pub mod error;
 pub mod http;

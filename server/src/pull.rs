@@ -45,10 +45,7 @@ pub async fn manifest(
 
 /// That there is no such manifest.
 pub fn unknown(reference: &Reference) -> Error {
-    Error::ManifestUnknown(match reference {
-        Reference::Tag(tag) => tag.to_string(),
-        Reference::Digest(digest) => digest.to_string(),
-    })
+    Error::ManifestUnknown(reference.to_string())
 }
 
 /// A page of a repository's tags.

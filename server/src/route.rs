@@ -4,6 +4,8 @@
 //! is read from its end: `/v2/a/tags/list/tags/list` lists the tags of `a/tags/list`. The path is
 //! percent-decoded once, before it is read, so that what is checked is what is used.
 
+use std::fmt;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 use strata_oci::name::ParseNameError;
@@ -20,6 +22,15 @@ pub enum Reference {
     Tag(Tag),
     /// The manifest's own digest.
     Digest(Digest),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
 }
 
 /// A request that the protocol knows. `head` marks HEAD, which answers as GET does, without a body.

@@ -26,10 +26,12 @@ pub(super) async fn get(
     head: bool,
     parts: &Parts,
 ) -> Result<Response, Refusal> {
-    if head || has_already(parts, digest) {
+    let known = has_already(parts, digest);
+    if head || !matches!(known, Ok(false)) {
+        // What is not here has no conditions.
         let size = pull::blob_size(app, repository, digest).await?;
         let mut headers = headers(digest);
-        if !head || has_already(parts, digest) {
+        if known? {
             return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
         }
         headers.insert(CONTENT_LENGTH, size.into());

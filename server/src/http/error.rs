@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::ALLOW;
+use http::header::{ALLOW, CACHE_CONTROL, ETAG};
 use http::{HeaderName, HeaderValue, StatusCode};
 use strata_oci::digest::ParseDigestError;
 use strata_oci::error::{Envelope, ErrorCode};
@@ -11,9 +11,12 @@ use strata_oci::manifest::ManifestError;
 use strata_oci::name::ParseNameError;
 
 use crate::blob::BlobError;
+use crate::condition::ParseConditionError;
 use crate::error::Error;
 use crate::meta::MetaError;
 use crate::route::RouteError;
+
+use super::headers::etag;
 
 /// A request that is not served.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ pub(super) enum BadRequest {
     ContentRange(String),
     #[error("Content-Length is {length}, Content-Range has {range} bytes")]
     Length { length: u64, range: u64 },
+    #[error(transparent)]
+    Condition(#[from] ParseConditionError),
     #[error("the range cannot be satisfied: the blob has {0} bytes")]
     Unsatisfiable(u64),
 }
@@ -87,7 +92,15 @@ impl From<BadRequest> for Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Cause::Registry(error).into()
+        let tag = match &error {
+            Error::Condition { current, .. } => current.as_ref().map(etag),
+            _ => None,
+        };
+        let refusal = Self::from(Cause::Registry(error));
+        match tag {
+            Some(tag) => refusal.with(ETAG, tag),
+            None => refusal,
+        }
     }
 }
 
@@ -112,6 +125,7 @@ fn status_and_code(cause: &Cause) -> (StatusCode, ErrorCode) {
             BadRequest::From(_) | BadRequest::Tag(_) => (S::BAD_REQUEST, ErrorCode::NameInvalid),
             BadRequest::PageSize(_) => (S::BAD_REQUEST, ErrorCode::Unsupported),
             BadRequest::ContentRange(_) => (S::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
+            BadRequest::Condition(_) => (S::BAD_REQUEST, ErrorCode::Unsupported),
             BadRequest::Length { .. } => (S::BAD_REQUEST, ErrorCode::SizeInvalid),
             BadRequest::Unsatisfiable(_) => (S::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
         },
@@ -135,6 +149,7 @@ fn status_and_code(cause: &Cause) -> (StatusCode, ErrorCode) {
                 | ManifestError::Ambiguous
                 | ManifestError::Missing(_),
             ) => (S::BAD_REQUEST, ErrorCode::ManifestInvalid),
+            Error::Condition { .. } => (S::PRECONDITION_FAILED, ErrorCode::Denied),
             Error::MissingContent(_) => (S::NOT_FOUND, ErrorCode::ManifestBlobUnknown),
             Error::Meta(MetaError::Full(_)) | Error::Blob(BlobError::Full(_)) => {
                 (S::INSUFFICIENT_STORAGE, ErrorCode::Unknown)
@@ -176,6 +191,9 @@ impl IntoResponse for Refusal {
             tracing::error!(status = status.as_u16(), "{}", with_sources(&self.cause));
         }
         let mut response = (status, Json(envelope(&self.cause, status, code))).into_response();
+        // What is refused now may be granted in a moment: no cache may keep it.
+        let once = HeaderValue::from_static("no-store");
+        response.headers_mut().insert(CACHE_CONTROL, once);
         if let Cause::Route(RouteError::Method { allow }) = self.cause {
             let allow = HeaderValue::from_static(allow);
             response.headers_mut().insert(ALLOW, allow);

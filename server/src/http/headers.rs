@@ -1,9 +1,13 @@
 //! Headers of the protocol, and those of HTTP that are read more than once.
 
-use http::header::IF_NONE_MATCH;
+use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 use strata_oci::Digest;
+
+use super::error::BadRequest;
+use crate::condition::Condition;
+use crate::error::Error;
 
 /// The digest of what is sent or was stored.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -30,18 +34,30 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
     value(&format!("\"{digest}\""))
 }
 
-/// Whether the client has this content already (RFC 9110, 13.1.2).
-pub(super) fn has_already(parts: &Parts, digest: &Digest) -> bool {
-    let wanted = digest.to_string();
-    let given = parts.headers.get_all(IF_NONE_MATCH).iter();
-    let mut tags = given
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','));
-    tags.any(|tag| {
-        let tag = tag.trim();
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag == "*" || tag.trim_matches('"') == wanted
-    })
+/// The conditions of a request (RFC 9110, 13.1).
+pub(super) fn condition(parts: &Parts) -> Result<Condition, BadRequest> {
+    let lines = |name| {
+        parts
+            .headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+    };
+    Ok(Condition::parse(lines(IF_MATCH), lines(IF_NONE_MATCH))?)
+}
+
+/// Whether a client that reads content has it already. What it says in a wrong way is as if it were not said.
+///
+/// # Errors
+/// When it expects other content than this.
+pub(super) fn has_already(parts: &Parts, digest: &Digest) -> Result<bool, Error> {
+    let condition = condition(parts).unwrap_or_default();
+    let current = Some(digest);
+    if !condition.is_expected(current) {
+        let (of, current) = (digest.to_string(), Some(digest.clone()));
+        return Err(Error::Condition { of, current });
+    }
+    Ok(condition.is_known(current))
 }
 
 /// A header's text, if it is there and is text.

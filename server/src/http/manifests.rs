@@ -12,7 +12,7 @@ use strata_oci::{Repository, Tag};
 
 use super::error::{BadRequest, Refusal};
 use super::headers::{
-    CONTENT_DIGEST, FOREVER, OCI_SUBJECT, OCI_TAG, etag, has_already, text, value,
+    CONTENT_DIGEST, FOREVER, OCI_SUBJECT, OCI_TAG, condition, etag, has_already, text, value,
 };
 use super::{body, query};
 use crate::app::App;
@@ -41,7 +41,7 @@ pub(super) async fn get(
         (ETAG, etag(&found.digest)),
         (CACHE_CONTROL, cache),
     ]);
-    if has_already(parts, &found.digest) {
+    if has_already(parts, &found.digest)? {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
     headers.insert(CONTENT_LENGTH, found.size.into());
@@ -66,16 +66,19 @@ pub(super) async fn put(
             tags.push(tag.parse().map_err(BadRequest::Tag)?);
         }
     }
+    let condition = condition(parts)?;
     let content_type = text(parts, CONTENT_TYPE);
     let promised = text(parts, CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let bytes = body::manifest(body, promised).await?;
     let set = tags.clone();
     let (name, place) = (repository.to_string(), repository);
-    let kept = push::put_manifest(app, place, reference, tags, content_type, bytes).await?;
+    let put = push::put_manifest(app, place, reference, tags, condition, content_type, bytes);
+    let kept = put.await?;
     let digest = kept.digest;
     let mut headers = HeaderMap::from_iter([
         (LOCATION, value(&format!("/v2/{name}/manifests/{digest}"))),
         (CONTENT_DIGEST, value(&digest.to_string())),
+        (ETAG, etag(&digest)),
     ]);
     if let Some(subject) = kept.subject {
         headers.insert(OCI_SUBJECT, value(&subject.to_string()));
@@ -90,7 +93,9 @@ pub(super) async fn delete(
     app: &App,
     repository: &Repository,
     reference: &Reference,
+    parts: &Parts,
 ) -> Result<Response, Refusal> {
-    push::delete_manifest(app, repository, reference).await?;
+    let condition = condition(parts)?;
+    push::delete_manifest(app, repository, reference, &condition).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }

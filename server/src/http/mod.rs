@@ -105,7 +105,7 @@ async fn serve(
             manifests::put(app, repository, reference, parts, body()).await
         }
         Route::DeleteManifest(repository, reference) => {
-            manifests::delete(app, &repository, &reference).await
+            manifests::delete(app, &repository, &reference, parts).await
         }
     }
 }

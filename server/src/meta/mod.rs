@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use strata_oci::{Digest, Manifest, Repository, Tag};
 
+use crate::condition::Condition;
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 
@@ -85,6 +86,8 @@ pub struct NewManifest {
     pub tags: Vec<Tag>,
     /// Whether content that it names may be missing.
     pub sparse: bool,
+    /// What must hold of each of the tags, or of the manifest when there are none.
+    pub condition: Condition,
 }
 
 /// What came of [`MetaStore::put_manifest`].
@@ -92,8 +95,28 @@ pub struct NewManifest {
 pub enum PutManifest {
     /// It is there, durably.
     Stored,
+    /// It is there, durably, and names this many things that the repository lacks (100 stand for more).
+    Sparse(usize),
     /// The repository lacks these; nothing was stored.
     Missing(Vec<Digest>),
+    /// The condition does not hold; nothing was stored.
+    Refused {
+        /// Of which tag or digest.
+        of: String,
+        /// What is there.
+        current: Option<Digest>,
+    },
+}
+
+/// What came of [`MetaStore::delete_manifest`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum DeleteManifest {
+    /// It is gone.
+    Deleted,
+    /// There was none.
+    Unknown,
+    /// The condition does not hold: this is there, and stays.
+    Refused(Digest),
 }
 
 /// A manifest that refers to another one.
@@ -201,11 +224,15 @@ pub trait MetaStore: Send + Sync {
     async fn drop_upload(&self, id: &UploadId) -> Result<bool>;
     /// Links a blob of `from` to `to`; `false` when `from` does not link it.
     async fn mount(&self, from: &Repository, to: &Repository, digest: &Digest) -> Result<bool>;
-    /// Keeps a manifest and moves its tags, unless content that it names is missing.
+    /// Keeps a manifest and moves its tags, unless content that it names is missing or a condition fails.
     async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest>;
-    /// Takes a tag away, or a manifest with all of its tags; `false` when there was none.
-    async fn delete_manifest(&self, repository: &Repository, reference: &Reference)
-    -> Result<bool>;
+    /// Takes a tag away, or a manifest with all of its tags, if the condition holds.
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        condition: &Condition,
+    ) -> Result<DeleteManifest>;
     /// Takes the link to a blob away; `false` when there was none.
     async fn unlink_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool>;
 

@@ -3,7 +3,8 @@
 use strata_oci::media::{OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use strata_oci::{Algorithm, Digest, Digester, Manifest, Repository, Tag};
 
-use super::{MetaStore, NewManifest, Page, PutManifest, now};
+use super::{DeleteManifest, MetaStore, NewManifest, Page, PutManifest, now};
+use crate::condition::Condition;
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 
@@ -13,6 +14,7 @@ pub(super) async fn check<M: MetaStore>(make: impl Fn() -> M) {
     uploads_survive_and_belong_to_someone(&make).await;
     manifests_need_their_content(&make()).await;
     tags_move_and_go_with_their_manifest(&make()).await;
+    a_condition_is_decided_with_the_write(&make()).await;
     pages_are_in_order(&make()).await;
     referrers_are_found_by_subject(&make()).await;
     what_was_written_is_there_after_a_restart(&make).await;
@@ -53,6 +55,7 @@ fn new(repository: &Repository, text: String, media_type: &str, tags: &[&str]) -
         manifest,
         tags,
         sparse: false,
+        condition: Condition::default(),
     }
 }
 
@@ -164,7 +167,7 @@ async fn manifests_need_their_content(meta: &impl MetaStore) {
     sparse.sparse = true;
     assert_eq!(
         meta.put_manifest(sparse).await.expect("put"),
-        PutManifest::Stored
+        PutManifest::Sparse(1)
     );
     let child = Digest::of(text.as_bytes());
     let list = new(&elsewhere, index(&child), OCI_INDEX, &[]);
@@ -203,15 +206,20 @@ async fn tags_move_and_go_with_their_manifest(meta: &impl MetaStore) {
         .expect("get")
         .expect("there");
     assert_eq!(moved.bytes, second);
-    assert!(meta.delete_manifest(&a, &tag("z")).await.expect("delete"));
-    assert!(!meta.delete_manifest(&a, &tag("z")).await.expect("delete"));
+    let always = Condition::default();
+    let delete = async |reference: &Reference| {
+        let deleted = meta.delete_manifest(&a, reference, &always).await;
+        deleted.expect("delete")
+    };
+    assert_eq!(delete(&tag("z")).await, DeleteManifest::Deleted);
+    assert_eq!(delete(&tag("z")).await, DeleteManifest::Unknown);
     let digest = Reference::Digest(Digest::of(second.as_bytes()));
     assert!(
         meta.manifest(&a, &digest).await.expect("get").is_some(),
         "a tag goes alone"
     );
-    assert!(meta.delete_manifest(&a, &digest).await.expect("delete"));
-    assert!(!meta.delete_manifest(&a, &digest).await.expect("delete"));
+    assert_eq!(delete(&digest).await, DeleteManifest::Deleted);
+    assert_eq!(delete(&digest).await, DeleteManifest::Unknown);
     assert!(meta.manifest(&a, &tag("x")).await.expect("get").is_none());
     let left = meta
         .tags(&a, &page(None, 9))
@@ -219,6 +227,49 @@ async fn tags_move_and_go_with_their_manifest(meta: &impl MetaStore) {
         .expect("tags")
         .expect("there");
     assert_eq!(left.entries, ["y"]);
+}
+
+async fn a_condition_is_decided_with_the_write(meta: &impl MetaStore) {
+    let a = repo("conditions/a");
+    let config = link(meta, &a, b"conditions").await;
+    let text = |n: u8| image(&config, &format!(r#","annotations":{{"n":"{n}"}}"#));
+    let digest = |n: u8| Digest::of(text(n).as_bytes());
+    let only_new = || Condition::parse([], [b"*".as_slice()]).expect("valid");
+    let from = |n: u8| {
+        let tag = format!("\"{}\"", digest(n));
+        Condition::parse([tag.as_bytes()], []).expect("valid")
+    };
+    let put = async |n: u8, tags: &[&str], condition: Condition| {
+        let mut new = new(&a, text(n), OCI_MANIFEST, tags);
+        new.condition = condition;
+        meta.put_manifest(new).await.expect("put")
+    };
+    let refused = |of: &str, current| PutManifest::Refused {
+        of: of.to_owned(),
+        current,
+    };
+    assert_eq!(put(1, &["t"], from(1)).await, refused("t", None));
+    assert_eq!(put(1, &["t"], only_new()).await, PutManifest::Stored);
+    let both = put(2, &["new", "t"], only_new()).await;
+    assert_eq!(both, refused("t", Some(digest(1))));
+    for reference in [tag("new"), Reference::Digest(digest(2))] {
+        let found = meta.manifest_head(&a, &reference).await;
+        assert_eq!(found.expect("head"), None, "nothing was stored");
+    }
+    assert_eq!(put(2, &["t"], from(1)).await, PutManifest::Stored);
+    assert_eq!(put(3, &["t"], from(1)).await, refused("t", Some(digest(2))));
+    let one = digest(1).to_string();
+    assert_eq!(
+        put(1, &[], only_new()).await,
+        refused(&one, Some(digest(1)))
+    );
+    let delete = async |condition: Condition| {
+        let deleted = meta.delete_manifest(&a, &tag("t"), &condition).await;
+        deleted.expect("delete")
+    };
+    assert_eq!(delete(from(1)).await, DeleteManifest::Refused(digest(2)));
+    assert_eq!(delete(from(2)).await, DeleteManifest::Deleted);
+    assert_eq!(delete(from(2)).await, DeleteManifest::Unknown);
 }
 
 async fn pages_are_in_order(meta: &impl MetaStore) {

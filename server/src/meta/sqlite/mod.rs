@@ -16,8 +16,10 @@ use rusqlite::ErrorCode;
 use strata_oci::{Digest, Repository};
 
 use super::{
-    Listed, MetaError, MetaStore, NewManifest, Page, PutManifest, Referrer, Result, StoredManifest,
+    DeleteManifest, Listed, MetaError, MetaStore, NewManifest, Page, PutManifest, Referrer, Result,
+    StoredManifest,
 };
+use crate::condition::Condition;
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 use threads::{Readers, Writer};
@@ -188,9 +190,11 @@ impl MetaStore for Sqlite {
         &self,
         repository: &Repository,
         reference: &Reference,
-    ) -> Result<bool> {
+        condition: &Condition,
+    ) -> Result<DeleteManifest> {
         let (repository, reference) = (repository.clone(), reference.clone());
-        let job = move |db: &_| write::delete_manifest(db, &repository, &reference);
+        let condition = condition.clone();
+        let job = move |db: &_| write::delete_manifest(db, &repository, &reference, &condition);
         self.writer.run(job).await
     }
 

@@ -3,7 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use strata_oci::{Digest, Repository};
 
-use super::super::{LEASE, MetaError, NewManifest, PutManifest, Result, now};
+use super::super::{DeleteManifest, LEASE, MetaError, NewManifest, PutManifest, Result, now};
+use super::read;
+use crate::condition::Condition;
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 
@@ -95,11 +97,12 @@ pub(super) fn mount(
 }
 
 pub(super) fn put_manifest(db: &Connection, new: &NewManifest) -> Result<PutManifest> {
-    if !new.sparse {
-        let missing = missing(db, new)?;
-        if !missing.is_empty() {
-            return Ok(PutManifest::Missing(missing));
-        }
+    if let Some(refused) = refused(db, new)? {
+        return Ok(refused);
+    }
+    let missing = missing(db, new)?;
+    if !new.sparse && !missing.is_empty() {
+        return Ok(PutManifest::Missing(missing));
     }
     let repository = repository_id(db, &new.repository)?;
     let manifest = insert_manifest(db, repository, new)?;
@@ -111,7 +114,39 @@ pub(super) fn put_manifest(db: &Connection, new: &NewManifest) -> Result<PutMani
     for tag in &new.tags {
         move_tag.execute(params![repository, tag.as_str(), manifest, now()])?;
     }
-    Ok(PutManifest::Stored)
+    Ok(match missing.len() {
+        0 => PutManifest::Stored,
+        count => PutManifest::Sparse(count),
+    })
+}
+
+/// The first of the tags, or the manifest when there are none, of which the condition does not hold.
+fn refused(db: &Connection, new: &NewManifest) -> Result<Option<PutManifest>> {
+    if new.condition.is_empty() {
+        return Ok(None);
+    }
+    let mut written: Vec<Reference> = new.tags.iter().cloned().map(Reference::Tag).collect();
+    if written.is_empty() {
+        written.push(Reference::Digest(new.digest.clone()));
+    }
+    for reference in written {
+        let current = current(db, &new.repository, &reference)?;
+        if !new.condition.allows(current.as_ref()) {
+            let of = reference.to_string();
+            return Ok(Some(PutManifest::Refused { of, current }));
+        }
+    }
+    Ok(None)
+}
+
+/// The digest of the manifest that is there.
+fn current(
+    db: &Connection,
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<Option<Digest>> {
+    let found = read::manifest(db, repository, reference, false)?;
+    Ok(found.map(|manifest| manifest.digest))
 }
 
 /// What the manifest names and the repository lacks.
@@ -206,13 +241,24 @@ pub(super) fn delete_manifest(
     db: &Connection,
     repository: &Repository,
     reference: &Reference,
-) -> Result<bool> {
+    condition: &Condition,
+) -> Result<DeleteManifest> {
+    if !condition.is_empty()
+        && let Some(current) = current(db, repository, reference)?
+        && !condition.allows(Some(&current))
+    {
+        return Ok(DeleteManifest::Refused(current));
+    }
     let of_repository = "repository_id = (SELECT id FROM repository WHERE name = ?1)";
     let digest = match reference {
         Reference::Tag(tag) => {
             let sql = format!("DELETE FROM tag WHERE {of_repository} AND name = ?2");
             let mut delete = db.prepare_cached(&sql)?;
-            return Ok(delete.execute(params![repository.as_str(), tag.as_str()])? > 0);
+            let deleted = delete.execute(params![repository.as_str(), tag.as_str()])?;
+            return Ok(match deleted {
+                0 => DeleteManifest::Unknown,
+                _ => DeleteManifest::Deleted,
+            });
         }
         Reference::Digest(digest) => digest.to_string(),
     };
@@ -224,14 +270,14 @@ pub(super) fn delete_manifest(
         row.get::<_, i64>(0)
     });
     let Some(content) = deleted.optional()? else {
-        return Ok(false);
+        return Ok(DeleteManifest::Unknown);
     };
     let mut sweep = db.prepare_cached(
         "DELETE FROM manifest_content WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM manifest WHERE content_id = ?1)",
     )?;
     sweep.execute([content])?;
-    Ok(true)
+    Ok(DeleteManifest::Deleted)
 }
 
 pub(super) fn unlink_blob(
