@@ -34,6 +34,14 @@ enum Command {
     Ps(command::ps::Args),
     Rm(command::rm::Args),
     Unshare(command::unshare::Args),
+    #[command(visible_alias = "ls", alias = "list-tags")]
+    Tags(command::tags::Args),
+    Manifest(command::manifest::Args),
+    Digest(command::digest::Args),
+    #[command(alias = "discover")]
+    Referrers(command::referrers::Args),
+    Blob(command::blob::Args),
+    Delete(command::delete::Args),
 }
 
 /// Parses the command line, runs the command and turns its outcome into an exit code.
@@ -56,6 +64,12 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Ps(args) => command::ps::run(&settings, args),
         Command::Rm(args) => command::rm::run(&settings, args),
         Command::Unshare(args) => command::unshare::run(&settings, args),
+        Command::Tags(args) => command::tags::run(&args),
+        Command::Manifest(args) => command::manifest::run(&args),
+        Command::Digest(args) => command::digest::run(&args),
+        Command::Referrers(args) => command::referrers::run(&args),
+        Command::Blob(args) => command::blob::run(&args),
+        Command::Delete(args) => command::delete::run(&args),
     };
     outcome.unwrap_or_else(|error| crate::printer::failed(&error))
 }

@@ -95,6 +95,16 @@ fn result(text: &str) {
     }
 }
 
+/// Writes bytes of a result as they are; `false` when the reader has seen enough.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(anyhow::Error::new(error).context("cannot write the result")),
+    }
+}
+
 /// Columns with a heading, for people.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod command;
 pub mod debian;
 pub mod demo;
+pub mod distribution;
 pub mod entry;
 pub mod fake;
 pub mod forgetful;

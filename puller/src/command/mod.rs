@@ -1,14 +1,22 @@
-//! One file a command: its words, and what it does with the library.
+//! One file a command: its words, and what it does with the library; `remote` is what those share that ask a
+//! registry and nothing else.
 
+pub(crate) mod blob;
+pub(crate) mod delete;
+pub(crate) mod digest;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod manifest;
 pub(crate) mod mount;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod referrers;
+pub(crate) mod remote;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod tag;
+pub(crate) mod tags;
 pub(crate) mod umount;
 pub(crate) mod unshare;

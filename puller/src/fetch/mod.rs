@@ -23,6 +23,7 @@ use strata_oci::config::{ImageConfig, MAX_CONFIG};
 use strata_oci::{Digest, Platform};
 
 pub use error::{LayerFailure, PullError};
+pub use resolve::manifest;
 
 use crate::progress::{Event, How, Progress};
 use crate::registry::{Registry, RegistryOptions};

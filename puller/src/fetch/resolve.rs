@@ -25,16 +25,46 @@ pub(super) fn selector(reference: &Reference) -> &str {
     reference.digest().or(reference.tag()).unwrap_or("latest")
 }
 
+/// The manifest that `reference` names, or of an index the one that suits `platform` best, if one is given.
+///
+/// # Errors
+/// See [`PullError`]: the registry's answer is proved and read as it is for a pull.
+pub async fn manifest(
+    registry: &Registry,
+    repository: &str,
+    reference: &str,
+    platform: Option<&Platform>,
+) -> Result<RawManifest, PullError> {
+    match platform {
+        Some(platform) => Ok(descend(registry, repository, reference, platform)
+            .await?
+            .raw),
+        None => Ok(registry.get_manifest(repository, reference).await?),
+    }
+}
+
 /// Fetches and reads the manifest, and of an index the one that suits the platform best.
 pub(super) async fn resolve(
     registry: &Registry,
     reference: &Reference,
     platform: &Platform,
 ) -> Result<Resolved, PullError> {
-    let repository = reference.repository();
-    let mut raw = registry
-        .get_manifest(repository, selector(reference))
-        .await?;
+    descend(
+        registry,
+        reference.repository(),
+        selector(reference),
+        platform,
+    )
+    .await
+}
+
+async fn descend(
+    registry: &Registry,
+    repository: &str,
+    reference: &str,
+    platform: &Platform,
+) -> Result<Resolved, PullError> {
+    let mut raw = registry.get_manifest(repository, reference).await?;
     let digest = raw.digest.clone();
     let mut manifest = parse(&raw)?;
     for _ in 0..MAX_DEPTH {
@@ -70,6 +100,7 @@ pub(super) async fn resolve(
     Err(PullError::Nested(digest))
 }
 
+/// Reads a manifest; its Content-Type has a say only if it is a precise one.
 fn parse(raw: &RawManifest) -> Result<Manifest, PullError> {
     // A server that says nothing more precise says nothing.
     let header = raw.media_type.as_deref().filter(|text| {

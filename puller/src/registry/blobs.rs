@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use oci_distribution::errors::OciDistributionError;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 use strata_oci::verify::VerifyError;
 use strata_oci::{Descriptor, Digest};
@@ -73,6 +73,27 @@ impl Registry {
         match response.status().as_u16() {
             200 => Ok(true),
             404 => Ok(false),
+            _ => Err(self.http.status_error(&call, response).await),
+        }
+    }
+
+    /// A blob's size in bytes as the registry tells it; `None` when it has no such blob.
+    pub async fn blob_size(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<u64>, RegistryError> {
+        let url = self.url(repository, &format!("blobs/{digest}"));
+        let call = Call::new(Method::HEAD, url, format!("blob {digest}"));
+        let response = self.send(&call, &Scope::pull(repository)).await?;
+        match response.status().as_u16() {
+            200 => {
+                let header = response.headers().get(CONTENT_LENGTH);
+                let size = header.and_then(|value| value.to_str().ok()?.parse().ok());
+                let size = size.ok_or_else(|| protocol(&call.what, "no length".to_owned()))?;
+                Ok(Some(size))
+            }
+            404 => Ok(None),
             _ => Err(self.http.status_error(&call, response).await),
         }
     }

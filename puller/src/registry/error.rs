@@ -47,6 +47,14 @@ pub enum RegistryError {
         /// The registry's words.
         message: String,
     },
+    /// Something that this registry does not do.
+    #[error("{what}: the registry does not {why}")]
+    Unsupported {
+        /// What was asked for.
+        what: String,
+        /// What it does not do, and what to do instead.
+        why: &'static str,
+    },
     /// An answer that breaks the protocol.
     #[error("{what}: the registry's answer is not valid: {why}")]
     Protocol {

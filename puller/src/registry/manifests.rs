@@ -117,6 +117,36 @@ impl Registry {
         .await
     }
 
+    /// Removes a manifest by its digest, with all its tags, or a tag alone (distribution-spec, "Content
+    /// Management"); `false` when the registry has none.
+    ///
+    /// # Errors
+    /// The usual ones; [`RegistryError::Unsupported`] of registries that do not delete, or no tags.
+    pub async fn delete_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<bool, RegistryError> {
+        let url = self.url(repository, &format!("manifests/{reference}"));
+        let call = Call::new(Method::DELETE, url, what(repository, reference));
+        let response = self.send(&call, &Scope::delete(repository)).await?;
+        let by_tag = reference.parse::<Digest>().is_err();
+        match response.status().as_u16() {
+            200..=299 => Ok(true),
+            404 => Ok(false),
+            // Registries of before the specification's 1.1 take a tag for a digest that is wrong.
+            400 | 405 if by_tag => Err(RegistryError::Unsupported {
+                what: call.what,
+                why: "delete tags; delete the digest, which removes all tags that it has",
+            }),
+            405 => Err(RegistryError::Unsupported {
+                what: call.what,
+                why: "delete anything: allow it in its configuration",
+            }),
+            _ => Err(self.http.status_error(&call, response).await),
+        }
+    }
+
     fn manifest_call(&self, method: Method, repository: &str, reference: &str) -> Call<'static> {
         let url = self.url(repository, &format!("manifests/{reference}"));
         let mut call = Call::new(method, url, what(repository, reference));

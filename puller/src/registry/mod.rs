@@ -11,10 +11,12 @@ mod credentials;
 mod endpoint;
 mod error;
 mod http;
+mod listing;
 mod manifests;
 mod peer;
 mod redirect;
 mod retry;
+mod stream;
 mod upload;
 
 use std::time::Duration;
@@ -26,8 +28,10 @@ pub use blobs::{BlobBody, OpenBlobError, Purpose};
 pub use credentials::{Credentials, stored};
 pub use endpoint::{Transport, is_loopback};
 pub use error::RegistryError;
+pub use listing::{Referrers, referrers_tag};
 pub use manifests::{ManifestHead, RawManifest};
 pub use retry::RetryPolicy;
+pub use stream::BlobStream;
 pub use upload::{Chunks, Upload};
 
 use auth::Auth;
@@ -73,6 +77,7 @@ impl Default for Timeouts {
 struct Scope {
     repository: String,
     push: bool,
+    delete: bool,
     /// A repository to read from as well, for a mount.
     from: Option<String>,
 }
@@ -82,6 +87,7 @@ impl Scope {
         Self {
             repository: repository.to_owned(),
             push: false,
+            delete: false,
             from: None,
         }
     }
@@ -93,8 +99,19 @@ impl Scope {
         }
     }
 
+    fn delete(repository: &str) -> Self {
+        Self {
+            delete: true,
+            ..Self::pull(repository)
+        }
+    }
+
     fn words(&self) -> Vec<String> {
-        let actions = if self.push { "pull,push" } else { "pull" };
+        let actions = match (self.push, self.delete) {
+            (true, _) => "pull,push",
+            (false, true) => "pull,delete",
+            (false, false) => "pull",
+        };
         let own = format!("repository:{}:{actions}", self.repository);
         let from = self.from.as_ref().filter(|from| **from != self.repository);
         std::iter::once(own)
