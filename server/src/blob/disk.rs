@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,18 +12,23 @@ use strata_oci::cas::{create_dir_durably, sync_dir};
 use strata_oci::{Algorithm, Cas, Digest, Digester};
 use tokio::task::spawn_blocking;
 
-use super::receive::receive;
+use super::receive::{BATCH, SMALL_BATCH, receive};
 use super::{Appended, BlobContent, BlobError, BlobStore, ByteStream};
 use crate::upload::{Position, UploadId};
 
 /// Up to this size a blob is read into memory: cheaper than mapping its file.
 const SMALL: u64 = 32 * 1024;
 
+/// Up to this many uploads at a time have large batches.
+const FEW: usize = 8;
+
 /// A directory of blobs.
 #[derive(Debug, Clone)]
 pub struct Disk {
     cas: Cas,
     uploads: PathBuf,
+    /// Held once by each upload that is under way, beside this.
+    receiving: Arc<()>,
 }
 
 impl Disk {
@@ -37,7 +43,11 @@ impl Disk {
         for directory in made.iter().map(PathBuf::as_path).chain([&*blobs, data]) {
             sync_dir(directory).map_err(|e| BlobError::new("cannot sync", directory, e))?;
         }
-        Ok(Self { cas, uploads })
+        Ok(Self {
+            cas,
+            uploads,
+            receiving: Arc::default(),
+        })
     }
 
     fn staged_path(&self, id: &UploadId) -> PathBuf {
@@ -80,7 +90,12 @@ impl BlobStore for Disk {
         position: Position,
         body: ByteStream,
     ) -> Result<Appended, BlobError> {
-        receive(id, self.staged_path(id), position, body).await
+        let receiving = Arc::clone(&self.receiving);
+        let few = Arc::strong_count(&receiving) <= FEW + 1;
+        let size = if few { BATCH } else { SMALL_BATCH };
+        let appended = receive(id, self.staged_path(id), position, body, size).await;
+        drop(receiving);
+        appended
     }
 
     async fn rehash(
