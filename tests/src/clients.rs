@@ -1,5 +1,11 @@
-//! skopeo, podman, buildah and umoci as Debian has them, each with storage and settings of its own:
-//! what they leave goes with the test's directory. They run as root (containers-storage(5), vfs).
+//! The clients that people have, each with storage and settings of its own: what they leave goes with the test's
+//! directory. Here skopeo, podman, buildah and umoci as Debian has them, which run as root (containers-storage(5),
+//! vfs); the rooms have the others.
+
+pub mod containerd;
+pub mod daemon;
+pub mod docker;
+pub mod tools;
 
 use std::fs;
 use std::path::{Path, PathBuf};

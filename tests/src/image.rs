@@ -145,6 +145,20 @@ impl Image {
     }
 }
 
+/// An index of images for Linux, each with its architecture (image-spec, image-index.md).
+pub fn index(children: &[(&Image, &str)]) -> Vec<u8> {
+    let descriptor = |(image, architecture): &(&Image, &str)| {
+        json!({
+            "mediaType": image.media_type(), "digest": image.digest, "size": image.manifest.len(),
+            "platform": { "os": "linux", "architecture": architecture },
+        })
+    };
+    let manifests: Vec<Value> = children.iter().map(descriptor).collect();
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests });
+    index.to_string().into_bytes()
+}
+
 /// This machine's architecture as images name it (the Go project's GOARCH).
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {

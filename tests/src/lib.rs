@@ -19,6 +19,7 @@ pub mod image;
 pub mod machine;
 pub mod place;
 pub mod proxy;
+pub mod recorder;
 pub mod scene;
 pub mod strata;
 pub mod stratad;

@@ -20,6 +20,7 @@ pub struct Stratad {
     process: Option<Child>,
     command: PathBuf,
     data: PathBuf,
+    options: Vec<String>,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -28,7 +29,13 @@ impl Stratad {
     /// Starts a server on a free port with its data in `data`.
     #[track_caller]
     pub fn start(data: &Path) -> Self {
-        match Self::launch(&binary("stratad"), data) {
+        Self::start_with(data, &[])
+    }
+
+    /// [`Stratad::start`] with more options of `stratad serve`.
+    #[track_caller]
+    pub fn start_with(data: &Path, options: &[&str]) -> Self {
+        match Self::launch_with(&binary("stratad"), data, options) {
             Ok(server) => server,
             Err(error) => panic!("{error:#}"),
         }
@@ -36,13 +43,19 @@ impl Stratad {
 
     /// [`Stratad::start`] with the program's path, for those who handle the error.
     pub fn launch(command: &Path, data: &Path) -> Result<Self> {
+        Self::launch_with(command, data, &[])
+    }
+
+    fn launch_with(command: &Path, data: &Path, options: &[&str]) -> Result<Self> {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let log = Arc::new(Mutex::new(String::new()));
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, address) = spawn(command, data, any, &log)?;
+        let (process, address) = spawn(serve(command, data, any).args(&options), &log)?;
         Ok(Self {
             process: Some(process),
             command: command.to_owned(),
             data: data.to_owned(),
+            options,
             address,
             log,
         })
@@ -117,7 +130,8 @@ impl Stratad {
     #[track_caller]
     pub fn start_again(&mut self) {
         self.kill();
-        match spawn(&self.command, &self.data, self.address, &self.log) {
+        let mut command = serve(&self.command, &self.data, self.address);
+        match spawn(command.args(&self.options), &self.log) {
             Ok((process, _)) => self.process = Some(process),
             Err(error) => panic!("{error:#}"),
         }
@@ -141,17 +155,12 @@ pub fn serve(command: &Path, data: &Path, listen: SocketAddr) -> Command {
     serve
 }
 
-fn spawn(
-    command: &Path,
-    data: &Path,
-    listen: SocketAddr,
-    log: &Arc<Mutex<String>>,
-) -> Result<(Child, SocketAddr)> {
-    let mut child = serve(command, data, listen)
+fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> Result<(Child, SocketAddr)> {
+    let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {}", command.display()))?;
+        .with_context(|| format!("cannot start {command:?}"))?;
     let (sender, receiver) = channel();
     follow(child.stdout.take(), log, sender.clone());
     follow(child.stderr.take(), log, sender);

@@ -174,21 +174,11 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
     let api = server.api();
     let mine = Image::new(&[Layer::of(&[Entry::file("which", "mine")])]);
     let other = Image::new(&[Layer::of(&[Entry::file("which", "other")])]);
-    let mut children = Vec::new();
-    for (image, architecture) in [
-        (&other, "s390x"),
-        (&mine, strata_tests::image::architecture()),
-    ] {
-        api.push(image, "multi", architecture);
-        children.push(serde_json::json!({
-            "mediaType": image.media_type(), "digest": image.digest, "size": image.manifest.len(),
-            "platform": { "os": "linux", "architecture": architecture },
-        }));
-    }
-    let kind = strata_oci::media::OCI_INDEX;
-    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": kind, "manifests": children })
-        .to_string();
-    api.put_manifest("multi", "all", kind, index.as_bytes())
+    let machine = strata_tests::image::architecture();
+    api.push(&other, "multi", "other");
+    api.push(&mine, "multi", "mine");
+    let index = strata_tests::image::index(&[(&other, "s390x"), (&mine, machine)]);
+    api.put_manifest("multi", "all", strata_oci::media::OCI_INDEX, &index)
         .expect(201);
     let reference = api.reference("multi", "all");
 
@@ -203,7 +193,7 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
     let copied = fs::read(
         place
             .join("copy/blobs/sha256")
-            .join(Digest::of(index.as_bytes()).hex()),
+            .join(Digest::of(&index).hex()),
     );
-    assert_eq!(copied.expect("the index"), index.as_bytes());
+    assert_eq!(copied.expect("the index"), index);
 }
