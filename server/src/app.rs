@@ -16,6 +16,7 @@ use crate::blob::{BlobError, BlobStore, Disk};
 use crate::config::{Config, Live};
 use crate::meta::{MetaError, MetaStore, Sqlite};
 use crate::net::Regions;
+use crate::telemetry::Metrics;
 use crate::upload::Claims;
 
 /// The registry.
@@ -32,6 +33,8 @@ pub struct App {
     pub claims: Claims,
     /// Files that are being sent.
     pub regions: Regions,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     busy: mpsc::Sender<()>,
     _lock: File,
 }
@@ -77,6 +80,7 @@ impl App {
             gate: Gate::new(vec![Rule::Everyone]),
             claims: Claims::default(),
             regions: Regions::default(),
+            metrics: Arc::default(),
             busy,
             _lock: lock,
         };

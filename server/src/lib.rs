@@ -16,6 +16,7 @@ pub mod pull;
 pub mod push;
 pub mod route;
 pub mod sweep;
+pub mod telemetry;
 pub mod upload;
 
 use std::future::Future;

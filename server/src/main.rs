@@ -1,7 +1,5 @@
 //! The `stratad` command: parse, build, serve, drain.
 
-mod telemetry;
-
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use stratad::config::{DEFAULT_LISTEN, default_data};
+use stratad::telemetry::log::Log;
 use stratad::{Config, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,9 +44,17 @@ struct Serve {
 
 fn main() -> ExitCode {
     let Command::Serve(arguments) = Cli::parse().command;
-    telemetry::start();
+    let log = match Log::start("info", false) {
+        Ok(log) => log,
+        Err(error) => {
+            say(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
     allow_many_files();
-    match run(arguments) {
+    let outcome = run(arguments);
+    drop(log);
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);

@@ -15,6 +15,7 @@ use crate::condition::ParseConditionError;
 use crate::error::Error;
 use crate::meta::MetaError;
 use crate::route::RouteError;
+use crate::telemetry::Refused;
 
 use super::headers::etag;
 
@@ -187,13 +188,15 @@ fn envelope(cause: &Cause, status: StatusCode, code: ErrorCode) -> Envelope {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let (status, code) = status_and_code(&self.cause);
-        if status.is_server_error() {
-            tracing::error!(status = status.as_u16(), "{}", with_sources(&self.cause));
-        }
         let mut response = (status, Json(envelope(&self.cause, status, code))).into_response();
         // What is refused now may be granted in a moment: no cache may keep it.
         let once = HeaderValue::from_static("no-store");
         response.headers_mut().insert(CACHE_CONTROL, once);
+        let failed = status.is_server_error();
+        response.extensions_mut().insert(Refused {
+            code: code.as_str(),
+            failure: failed.then(|| with_sources(&self.cause)),
+        });
         if let Cause::Route(RouteError::Method { allow }) = self.cause {
             let allow = HeaderValue::from_static(allow);
             response.headers_mut().insert(ALLOW, allow);

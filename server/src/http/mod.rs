@@ -14,7 +14,6 @@ mod tags;
 mod uploads;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -26,7 +25,8 @@ use http::{HeaderName, HeaderValue};
 
 use crate::app::App;
 use crate::auth::{Access, Grant, Principal};
-use crate::route::{self, Route};
+use crate::route::{self, Route, RouteError};
+use crate::telemetry::{Exchange, Noun};
 use error::Refusal;
 
 /// Says that this is a registry, and of which protocol; some clients look for it.
@@ -39,24 +39,24 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let begun = Instant::now();
     let (parts, body) = request.into_parts();
-    let outcome = answer(&app, &parts, body).await;
+    let route = route::parse(&parts.method, parts.uri.path());
+    let mut exchange = Exchange::begin(&app.metrics, parts, Noun::of(&route));
+    let body = exchange.incoming(body);
+    let outcome = answer(&app, route, exchange.parts(), body).await;
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
     let version = HeaderValue::from_static("registry/2.0");
     response.headers_mut().insert(API_VERSION, version);
-    tracing::debug!(
-        method = %parts.method,
-        path = parts.uri.path(),
-        status = response.status().as_u16(),
-        micros = begun.elapsed().as_micros(),
-        "request"
-    );
-    response
+    exchange.answer(response)
 }
 
-async fn answer(app: &Arc<App>, parts: &Parts, body: Body) -> Result<Response, Refusal> {
-    let route = route::parse(&parts.method, parts.uri.path())?;
+async fn answer(
+    app: &Arc<App>,
+    route: Result<Route, RouteError>,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let route = route?;
     let access = Access::of(&route);
     let grant = app.gate.admit(Principal::Anonymous, &access);
     let grant = grant.ok_or_else(Refusal::denied)?;

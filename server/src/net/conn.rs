@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::peer::Peer;
 use super::region::Regions;
 
 /// A slice of a file that is at least this long is worth a system call of its own.
@@ -37,6 +38,7 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Conn {
     stream: TcpStream,
     regions: Regions,
+    peer: Arc<Peer>,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     fetching: Option<JoinHandle<()>>,
@@ -49,10 +51,16 @@ struct Linger {
 }
 
 impl Conn {
-    pub(super) fn new(stream: TcpStream, regions: Regions, write_timeout: Duration) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        regions: Regions,
+        peer: Arc<Peer>,
+        write_timeout: Duration,
+    ) -> Self {
         Self {
             stream,
             regions,
+            peer,
             write_timeout,
             stalled: None,
             fetching: None,
@@ -104,15 +112,16 @@ impl Conn {
         }
     }
 
-    /// Passes progress on, and turns a stall that lasts too long into an error.
-    fn watch<T>(
+    /// Counts what was written, and turns a stall that lasts too long into an error.
+    fn watch(
         &mut self,
         cx: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = outcome {
             self.stalled = None;
-            return outcome;
+            self.peer.wrote(*written.as_ref().unwrap_or(&0));
+            return Poll::Ready(written);
         }
         let until = Instant::now() + self.write_timeout;
         let stalled = self
@@ -139,6 +148,12 @@ fn fetch(file: &File, offset: u64, length: u64) {
         .and_then(|()| file.read_at(&mut byte, offset + length - 1));
     if let Err(error) = fetched {
         tracing::debug!("cannot read ahead: {error}");
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.peer.closed();
     }
 }
 
@@ -183,7 +198,12 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        // hyper asks for this when its own buffer is empty, and only then.
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.peer.flushed();
+        }
+        flushed
     }
 
     /// Says that nothing more will come, then reads away what the client still sends.

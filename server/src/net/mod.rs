@@ -1,10 +1,12 @@
 //! Connections: accepted, served by hyper, and drained when the server stops.
 
 mod conn;
+mod peer;
 mod region;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ use tower::ServiceExt;
 use crate::app::App;
 use conn::Conn;
 
+pub use peer::Peer;
 pub use region::Regions;
 
 /// Bytes read of a body at a time, and held of a connection, at most.
@@ -46,8 +49,9 @@ pub async fn serve(
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &room) => accepted,
         };
-        let (stream, permit) = accepted;
-        let serving = connection(stream, Arc::clone(&app), router.clone(), stopping.clone());
+        let (stream, address, permit) = accepted;
+        let peer = Arc::new(Peer::new(address, Arc::clone(&app.metrics)));
+        let serving = connection(stream, peer, Arc::clone(&app), router.clone(), stopping.clone());
         connections.spawn(async move {
             serving.await;
             drop(permit);
@@ -69,12 +73,16 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+) -> (
+    TcpStream,
+    SocketAddr,
+    Option<tokio::sync::OwnedSemaphorePermit>,
+) {
     // The semaphore is never closed.
     let permit = Arc::clone(room).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, address)) => return (stream, address, permit),
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::error!("cannot accept connections: {error}");
@@ -97,6 +105,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 
 async fn connection(
     stream: TcpStream,
+    peer: Arc<Peer>,
     app: Arc<App>,
     router: Router,
     mut stopping: watch::Receiver<bool>,
@@ -106,9 +115,12 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("cannot set TCP_NODELAY: {error}");
     }
-    let io = TokioIo::new(Conn::new(stream, app.regions.clone(), limits.write_timeout));
-    let service =
-        router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
+    let (regions, patience) = (app.regions.clone(), limits.write_timeout);
+    let io = TokioIo::new(Conn::new(stream, regions, Arc::clone(&peer), patience));
+    let service = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Arc::clone(&peer));
+        request.map(axum::body::Body::new)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)

@@ -1,0 +1,144 @@
+//! The line of a request in the log.
+//!
+//! What it says of the client's making is bounded and escaped. It never says what may be a secret: no header but
+//! the user agent, nothing of the query, and of an upload's id only the beginning, because the whole
+//! is the right to go on with it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::header::USER_AGENT;
+use tracing::Level;
+
+use super::exchange::Exchange;
+use super::labels::Noun;
+use crate::route::{self, Reference, Route};
+
+/// The most of anything that a client wrote.
+const LONGEST: usize = 200;
+
+/// The target of these lines, for filters: `info,request=debug` logs each request and else what `info` does.
+const TARGET: &str = "request";
+
+macro_rules! line {
+    ($level:expr, $exchange:ident, $took:ident) => {{
+        let text = Text::of($exchange);
+        tracing::event!(
+            target: TARGET,
+            $level,
+            method = display(&text.method),
+            route = display($exchange.noun.as_str()),
+            repository = text.repository.as_ref().map(display),
+            reference = text.reference.as_ref().map(display),
+            path = text.path.as_deref(),
+            status = $exchange.status(),
+            code = $exchange.refused.as_ref().map(|refused| display(refused.code)),
+            error = $exchange.refused.as_ref().and_then(|refused| refused.failure.as_deref()),
+            aborted = (!$exchange.is_whole()).then_some(true),
+            bytes_in = $exchange.received(),
+            bytes_out = $exchange.sent(),
+            seconds = $took.as_micros() as f64 / 1e6,
+            remote = text.remote.as_ref().map(display),
+            id = display($exchange.id.to_str().unwrap_or_default()),
+            agent = text.agent.as_deref(),
+            "request"
+        );
+    }};
+}
+
+/// Writes the line, if it is worth one.
+pub(super) fn write(exchange: &Exchange, took: Duration) {
+    match level(exchange) {
+        Level::ERROR => line!(Level::ERROR, exchange, took),
+        Level::INFO => line!(Level::INFO, exchange, took),
+        _ if tracing::enabled!(target: TARGET, Level::DEBUG) => {
+            line!(Level::DEBUG, exchange, took)
+        }
+        _ => {}
+    }
+}
+
+/// Errors are ours. Information is what changes something, or was meant to, what was not allowed, and what
+/// broke off. Everything else is the daily work: reads, and the steps of an upload before its last.
+fn level(exchange: &Exchange) -> Level {
+    let is_read = matches!(exchange.parts.method.as_str(), "GET" | "HEAD");
+    match exchange.status() {
+        500.. => Level::ERROR,
+        _ if !exchange.is_whole() => Level::INFO,
+        401 | 403 | 429 => Level::INFO,
+        202 if exchange.noun == Noun::Upload => Level::DEBUG,
+        _ if is_read => Level::DEBUG,
+        _ => Level::INFO,
+    }
+}
+
+/// The texts of a line.
+struct Text {
+    method: String,
+    repository: Option<String>,
+    reference: Option<String>,
+    path: Option<String>,
+    remote: Option<SocketAddr>,
+    agent: Option<String>,
+}
+
+impl Text {
+    fn of(exchange: &Exchange) -> Self {
+        let parts = &exchange.parts;
+        let route = route::parse(&parts.method, parts.uri.path());
+        let (repository, reference) = route.as_ref().map_or((None, None), names);
+        let unknown = exchange.noun == Noun::Unknown;
+        let agent = parts.headers.get(USER_AGENT);
+        Self {
+            method: parts.method.as_str().chars().take(16).collect(),
+            repository,
+            reference,
+            path: unknown.then(|| bounded(parts.uri.path().as_bytes())),
+            remote: exchange.peer.as_ref().map(|peer| peer.address()),
+            agent: agent.map(|agent| bounded(agent.as_bytes())),
+        }
+    }
+}
+
+/// The repository of a route, and what is named in it.
+fn names(route: &Route) -> (Option<String>, Option<String>) {
+    let (repository, reference) = match route {
+        Route::Base | Route::Catalog => return (None, None),
+        Route::Tags(repository) | Route::StartUpload(repository) => (repository, None),
+        Route::Referrers(repository, digest)
+        | Route::GetBlob {
+            repository, digest, ..
+        }
+        | Route::DeleteBlob(repository, digest) => (repository, Some(digest.to_string())),
+        Route::UploadStatus(repository, id)
+        | Route::AppendUpload(repository, id)
+        | Route::FinishUpload(repository, id)
+        | Route::CancelUpload(repository, id) => {
+            (repository, Some(id.as_str().chars().take(8).collect()))
+        }
+        Route::GetManifest {
+            repository,
+            reference,
+            ..
+        }
+        | Route::PutManifest(repository, reference)
+        | Route::DeleteManifest(repository, reference) => {
+            let reference = match reference {
+                Reference::Tag(tag) => tag.to_string(),
+                Reference::Digest(digest) => digest.to_string(),
+            };
+            (repository, Some(reference))
+        }
+    };
+    (Some(repository.to_string()), reference)
+}
+
+/// The beginning of what a client wrote. Both formats of the log quote and escape it.
+fn bounded(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut kept: String = text.chars().take(LONGEST).collect();
+    if kept.len() < text.len() {
+        kept.push('…');
+    }
+    kept
+}
