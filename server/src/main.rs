@@ -44,17 +44,7 @@ struct Serve {
 
 fn main() -> ExitCode {
     let Command::Serve(arguments) = Cli::parse().command;
-    let log = match Log::start("info", false) {
-        Ok(log) => log,
-        Err(error) => {
-            say(&error.to_string());
-            return ExitCode::FAILURE;
-        }
-    };
-    allow_many_files();
-    let outcome = run(arguments);
-    drop(log);
-    match outcome {
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             say(&message);
@@ -70,6 +60,9 @@ fn run(arguments: Serve) -> Result<(), String> {
     let mut config = Config::new(data);
     config.http.listen = vec![arguments.listen];
     config.storage.sparse = arguments.sparse;
+    // What waits to be logged is written when this is dropped.
+    let _log = Log::start(&config.log).map_err(|e| e.to_string())?;
+    allow_many_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -51,7 +51,13 @@ pub async fn serve(
         };
         let (stream, address, permit) = accepted;
         let peer = Arc::new(Peer::new(address, Arc::clone(&app.metrics)));
-        let serving = connection(stream, peer, Arc::clone(&app), router.clone(), stopping.clone());
+        let serving = connection(
+            stream,
+            peer,
+            Arc::clone(&app),
+            router.clone(),
+            stopping.clone(),
+        );
         connections.spawn(async move {
             serving.await;
             drop(permit);

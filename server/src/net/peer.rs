@@ -70,7 +70,9 @@ impl Peer {
     }
 
     fn unflushed(&self) -> MutexGuard<'_, Option<Vec<Box<Exchange>>>> {
-        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unflushed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -88,7 +88,8 @@ impl Exchange {
     pub fn answer(mut self: Box<Self>, response: Response) -> Response {
         let (mut head, body) = response.into_parts();
         self.refused = head.extensions.remove();
-        head.headers.insert(request_id::X_REQUEST_ID, self.id.clone());
+        head.headers
+            .insert(request_id::X_REQUEST_ID, self.id.clone());
         let before = self.peer.as_ref().map_or(0, |peer| peer.sent());
         self.answer = Some(Answer {
             status: head.status,

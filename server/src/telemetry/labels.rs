@@ -57,9 +57,9 @@ impl Noun {
                 | Route::FinishUpload(..)
                 | Route::CancelUpload(..),
             ) => Self::Upload,
-            Ok(
-                Route::GetManifest { .. } | Route::PutManifest(..) | Route::DeleteManifest(..),
-            ) => Self::Manifest,
+            Ok(Route::GetManifest { .. } | Route::PutManifest(..) | Route::DeleteManifest(..)) => {
+                Self::Manifest
+            }
             Err(_) => Self::Unknown,
         }
     }
@@ -95,8 +95,36 @@ pub(super) const CLIENT_GONE: u16 = 499;
 
 /// The values of the label `status`, in order; the last stands for all others.
 pub(super) const STATUSES: [u16; 30] = [
-    200, 201, 202, 204, 206, 301, 302, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 409, 411,
-    412, 413, 415, 416, 429, CLIENT_GONE, 500, 501, 503, 507, OTHER_STATUS,
+    200,
+    201,
+    202,
+    204,
+    206,
+    301,
+    302,
+    304,
+    307,
+    308,
+    400,
+    401,
+    403,
+    404,
+    405,
+    406,
+    408,
+    409,
+    411,
+    412,
+    413,
+    415,
+    416,
+    429,
+    CLIENT_GONE,
+    500,
+    501,
+    503,
+    507,
+    OTHER_STATUS,
 ];
 const OTHER_STATUS: u16 = u16::MAX;
 
@@ -125,7 +153,10 @@ mod tests {
         for code in 100..1000 {
             let slot = status(code);
             let text = status_text(slot);
-            assert!(text == code.to_string() || text == "other", "{code}: {text}");
+            assert!(
+                text == code.to_string() || text == "other",
+                "{code}: {text}"
+            );
         }
         assert_eq!(METHODS[method(&Method::PATCH)], "PATCH");
         let own = Method::from_bytes(b"SURPRISE").expect("a method");

@@ -7,6 +7,7 @@ use std::io::{self, BufWriter, IsTerminal};
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use crate::config::{Log as Settings, LogFormat};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -42,10 +43,9 @@ pub enum LogError {
 }
 
 impl Log {
-    /// Begins to log what passes `level`: a level, or directives of `target=level` with commas between
-    /// them. A stderr that was closed is no reason to stop.
-    pub fn start(level: &str, json: bool) -> Result<Self, LogError> {
-        let (filter, handle) = reload::Layer::new(parse(level)?);
+    /// Begins to log. A stderr that was closed is no reason to stop.
+    pub fn start(settings: &Settings) -> Result<Self, LogError> {
+        let (filter, handle) = reload::Layer::new(parse(&settings.level)?);
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(QUEUE)
@@ -57,7 +57,7 @@ impl Log {
             .with_target(false)
             .log_internal_errors(false);
         let registry = tracing_subscriber::registry().with(filter);
-        if json {
+        if settings.format == LogFormat::Json {
             let lines = lines.json().flatten_event(true);
             let lines = lines.with_current_span(false).with_span_list(false);
             registry.with(lines).try_init()?;
@@ -90,7 +90,10 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let failed = || LogError::Level(level.to_owned());
     // A word that is no level would be taken for a target, and nothing would be logged at all.
     let is_level = |word: &str| LevelFilter::from_str(word.trim()).is_ok();
-    if !level.split(',').all(|part| part.contains('=') || is_level(part)) {
+    if !level
+        .split(',')
+        .all(|part| part.contains('=') || is_level(part))
+    {
         return Err(failed());
     }
     EnvFilter::try_new(format!("refinery_core=warn,{level}")).map_err(|_| failed())
@@ -102,10 +105,24 @@ mod tests {
 
     #[test]
     fn levels_and_filters_are_read_and_anything_else_is_refused() {
-        for good in ["info", "WARN", "off", "info,request=debug", "warn, stratad=trace"] {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,request=debug",
+            "warn, stratad=trace",
+        ] {
             assert!(parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "loud", "info,loud", "info,", "request=loud", "=", "info;debug"] {
+        for bad in [
+            "",
+            "loud",
+            "info,loud",
+            "info,",
+            "request=loud",
+            "=",
+            "info;debug",
+        ] {
             let error = parse(bad).map(|_| ()).expect_err(bad);
             assert!(error.to_string().contains("say error"), "{error}");
         }

@@ -46,7 +46,7 @@ impl Gauge {
 }
 
 /// Bounds for requests, in microseconds: from a manifest in the cache to a layer over a slow line.
-pub const REQUEST_BOUNDS: &[u64] = &[
+pub(super) const REQUEST_BOUNDS: &[u64] = &[
     100,
     250,
     500,
@@ -66,7 +66,7 @@ pub const REQUEST_BOUNDS: &[u64] = &[
 ];
 
 /// Bounds for the database, in microseconds: from a lookup to a commit on a disk that is busy.
-pub const DATABASE_BOUNDS: &[u64] = &[
+pub(super) const DATABASE_BOUNDS: &[u64] = &[
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 500_000, 2_500_000,
 ];
 
@@ -80,12 +80,12 @@ pub struct Histogram {
 
 /// What a [`Histogram`] held at one moment.
 #[derive(Debug, PartialEq)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     /// Upper bounds in seconds, each with the number of things that took as long or less; the bound of
     /// the last is infinite, its number is that of all.
-    pub buckets: Vec<(f64, u64)>,
+    pub(super) buckets: Vec<(f64, u64)>,
     /// Seconds, all together.
-    pub sum: f64,
+    pub(super) sum: f64,
 }
 
 impl Histogram {
@@ -107,7 +107,7 @@ impl Histogram {
     }
 
     /// What it holds now. All numbers are sums of the same reading, so they agree with each other.
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let bounds = self.bounds.iter().map(|micros| *micros as f64 / 1e6);
         let mut total = 0;
         let counts = self.buckets.iter().map(|bucket| {

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_scraper_gets_the_form_that_it_knows() {
-        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3";
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3";
         assert_eq!(Form::wanted(prometheus), Form::OpenMetrics);
         assert_eq!(Form::wanted("text/plain;version=0.0.4"), Form::Prometheus);
         assert_eq!(Form::wanted(""), Form::Prometheus);
