@@ -90,10 +90,11 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let failed = || LogError::Level(level.to_owned());
     // A word that is no level would be taken for a target, and nothing would be logged at all.
     let is_level = |word: &str| LevelFilter::from_str(word.trim()).is_ok();
-    if !level
-        .split(',')
-        .all(|part| part.contains('=') || is_level(part))
-    {
+    let is_filter = |part: &str| match part.rsplit_once('=') {
+        Some((target, level)) => !target.trim().is_empty() && is_level(level),
+        None => is_level(part),
+    };
+    if !level.split(',').all(is_filter) {
         return Err(failed());
     }
     EnvFilter::try_new(format!("refinery_core=warn,{level}")).map_err(|_| failed())
