@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::{Exchange, Metrics};
 
+type Unflushed = Option<Vec<Box<Exchange>>>;
+
 /// One connection, as its requests know it: an extension of each.
 #[derive(Debug)]
 pub struct Peer {
@@ -14,7 +16,7 @@ pub struct Peer {
     sent: AtomicU64,
     any: AtomicBool,
     /// Exchanges whose last bytes are in the connection's buffer; `None` when it is closed.
-    unflushed: Mutex<Option<Vec<Box<Exchange>>>>,
+    unflushed: Mutex<Unflushed>,
 }
 
 impl Peer {
@@ -69,7 +71,7 @@ impl Peer {
         drop(unflushed);
     }
 
-    fn unflushed(&self) -> MutexGuard<'_, Option<Vec<Box<Exchange>>>> {
+    fn unflushed(&self) -> MutexGuard<'_, Unflushed> {
         self.unflushed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
