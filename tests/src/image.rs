@@ -99,6 +99,14 @@ impl Image {
         }
     }
 
+    /// The same image made for another architecture.
+    #[track_caller]
+    pub fn made_for(&self, architecture: &str) -> Self {
+        let mut document: Value = serde_json::from_slice(&self.config).expect("a configuration");
+        document["architecture"] = architecture.into();
+        Self::of_config(&self.layers, document.to_string().into_bytes())
+    }
+
     /// The manifest's media type.
     pub fn media_type(&self) -> &'static str {
         media::OCI_MANIFEST

@@ -92,7 +92,7 @@ fn docker_pulls_oci_images_and_indexes_and_pushes_many_at_once() {
     let server = Stratad::start(&place.join("data"));
     let docker = Docker::new(&place);
     let api = server.api();
-    let (mine, other) = (image("mine"), image("other"));
+    let (mine, other) = (image("mine"), image("other").made_for("s390x"));
     let plain = api.push(&mine, "multi", "mine");
     api.push(&other, "multi", "other");
     let both = index(&[(&other, "s390x"), (&mine, architecture())]);
@@ -133,7 +133,7 @@ fn ctr_pulls_all_platforms_of_an_index_and_pushes_them_with_mounts() {
     let wire = Recorder::start(server.address());
     let containerd = Containerd::new(&place);
     let api = server.api();
-    let (mine, other) = (image("mine"), image("other"));
+    let (mine, other) = (image("mine"), image("other").made_for("s390x"));
     api.push(&mine, "multi", "mine");
     api.push(&other, "multi", "other");
     let both = index(&[(&other, "s390x"), (&mine, architecture())]);
