@@ -197,3 +197,58 @@ fn an_index_of_two_platforms_gives_this_machines_image() {
     );
     assert_eq!(copied.expect("the index"), index);
 }
+
+#[test]
+fn podman_lists_tags_and_pushes_a_list_of_two_platforms() {
+    let place = Place::new();
+    let server = Stratad::start(&place.join("data"));
+    let clients = Clients::new(&place);
+    let api = server.api();
+    let mine = shell_image();
+    let other = mine.made_for("s390x");
+    let references = [
+        api.push(&mine, "team/parts", "mine"),
+        api.push(&other, "team/parts", "other"),
+    ];
+    let plain = "--tls-verify=false";
+    clients.podman(&["manifest", "create", "list:1"]).ok();
+    for reference in &references {
+        let image = format!("docker://{reference}");
+        clients
+            .podman(&["manifest", "add", plain, "list:1", &image])
+            .ok();
+    }
+    let target = format!("docker://{}", server.reference("team/list", "both"));
+    clients
+        .podman(&["manifest", "push", "--all", plain, "list:1", &target])
+        .ok();
+    let list = api.manifest("team/list", "both").expect(200).json();
+    let mut digests: Vec<&str> = list["manifests"]
+        .as_array()
+        .expect("manifests")
+        .iter()
+        .filter_map(|child| child["digest"].as_str())
+        .collect();
+    digests.sort_unstable();
+    let mut expected = [mine.digest.to_string(), other.digest.to_string()];
+    expected.sort();
+    assert_eq!(digests, expected);
+
+    let parts = format!("{}/team/parts", server.address());
+    let tags = clients
+        .podman(&["search", "--list-tags", plain, &parts])
+        .ok();
+    let tags = tags.out();
+    let tags: Vec<&str> = tags
+        .lines()
+        .filter_map(|line| line.split(' ').next_back())
+        .collect();
+    assert!(tags.ends_with(&["mine", "other"]), "{tags:?}");
+    let everything = format!("{}/team", server.address());
+    let found = clients
+        .podman(&["search", plain, "--format", "{{.Name}}", &everything])
+        .ok();
+    for name in ["team/list", "team/parts"] {
+        assert!(found.out().contains(name), "{}", found.out());
+    }
+}
