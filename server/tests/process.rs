@@ -178,3 +178,52 @@ fn nothing_is_logged_when_all_is_well() {
     stderr.read_to_string(&mut rest).expect("stderr");
     assert_eq!(rest, "stratad: stopping\nstratad: stopped\n");
 }
+
+/// The most memory that a process had, in megabytes.
+fn peak(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
+    let status = status.expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    kilobytes.expect("VmHWM").parse::<u64>().expect("number") / 1024
+}
+
+#[test]
+fn memory_does_not_grow_with_what_many_clients_send_and_take_at_once() {
+    const CLIENTS: usize = 64;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let server = Stratad::start(dir.path());
+    let bytes = content(8_000_000);
+    let digest = Digest::of(&bytes);
+    let all = std::sync::Barrier::new(CLIENTS);
+    thread::scope(|scope| {
+        for n in 0..CLIENTS {
+            let (server, bytes, digest, all) = (&server, &bytes, &digest, &all);
+            scope.spawn(move || {
+                let path = format!("/v2/r{n}/blobs/uploads/");
+                let location = server
+                    .send("POST", &path, b"")
+                    .header("location")
+                    .to_owned();
+                let mut connection = Connection::new(server.address);
+                let length = bytes.len().to_string();
+                let path = format!("{location}?digest={digest}");
+                connection.head("PUT", &path, &[("Content-Length", &length)]);
+                // All are in the middle at once.
+                connection.write(&bytes[..6_000_000]);
+                all.wait();
+                connection.write(&bytes[6_000_000..]);
+                assert_eq!(connection.reply(false).map(|r| r.status), Some(201));
+                let mut connection = Connection::new(server.address);
+                connection.head("GET", &format!("/v2/r{n}/blobs/{digest}"), &[]);
+                // None is read before all have been asked for.
+                all.wait();
+                let reply = connection.reply(false).expect("a reply");
+                assert!(reply.body == *bytes);
+            });
+        }
+    });
+    let peak = peak(&server.child);
+    // 512 MB came and went.
+    assert!(peak < 110, "{peak} MB");
+}

@@ -205,20 +205,21 @@ fn what_came_before_a_broken_connection_is_kept() {
 #[test]
 fn a_single_post_that_breaks_off_leaves_nothing() {
     let registry = Registry::start();
-    let digest = Digest::of(&content(600_000));
+    let digest = Digest::of(&content(3_000_000));
     let path = format!("/v2/a/blobs/uploads/?digest={digest}");
     let mut connection = registry.connect();
-    connection.head("POST", &path, &[("Content-Length", "600000")]);
-    connection.write(&content(400_000));
-    let until = Instant::now() + Duration::from_secs(10);
-    while registry.staged() == 0 && Instant::now() < until {
-        thread::sleep(Duration::from_millis(5));
-    }
+    connection.head("POST", &path, &[("Content-Length", "3000000")]);
+    connection.write(&content(2_500_000));
+    let wait_for = |count| {
+        let until = Instant::now() + Duration::from_secs(10);
+        while registry.staged() != count && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(registry.staged(), count);
+    };
+    wait_for(1);
     drop(connection);
-    while registry.staged() > 0 && Instant::now() < until {
-        thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(registry.staged(), 0);
+    wait_for(0);
     assert_eq!(registry.get(&format!("/v2/a/blobs/{digest}")).status, 404);
 }
 

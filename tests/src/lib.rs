@@ -5,6 +5,7 @@
 //! A process ends with the value that owns it, by its id.
 
 pub mod api;
+pub mod bench;
 pub mod binaries;
 pub mod clients;
 pub mod command;

@@ -3,6 +3,7 @@
 //! An upload is staged under its id and becomes content under its digest only when it is whole, proved and
 //! durable. A store knows nothing of repositories: who may see a blob is the database's to say.
 
+mod batch;
 mod disk;
 mod receive;
 #[cfg(test)]

@@ -8,18 +8,16 @@
 
 use std::fs::File;
 use std::io;
-use std::mem;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
-use futures_util::StreamExt;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use strata_oci::Digester;
 use strata_oci::cas::sync_dir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::batch::{ALIGN, Batch, End, Gather};
 use super::disk::open_staged;
 use super::writeback;
 use super::{Appended, BlobError, ByteStream};
@@ -30,9 +28,6 @@ pub(super) const BATCH: usize = 1024 * 1024;
 
 /// Bytes of a batch when many uploads are under way: together they take little memory.
 pub(super) const SMALL_BATCH: usize = 256 * 1024;
-
-/// What memory, offset and length must be multiples of to be written past the page cache.
-const ALIGN: usize = 4096;
 
 /// Of what the page cache takes, the kernel is told to write each time this many bytes have come.
 const WRITEBACK: u64 = 8 * 1024 * 1024;
@@ -53,10 +48,7 @@ pub(super) async fn receive(
         start,
     };
     let mut hash: Hash = Hash::Ready(Box::new(position.digester));
-    let mut body = Gather {
-        body,
-        rest: Bytes::new(),
-    };
+    let mut body = Gather::new(body);
     let mut batch = Batch::new(size, start);
     let mut before: Option<Arc<Batch>> = None;
     let mut interrupted = None;
@@ -97,75 +89,6 @@ pub(super) async fn receive(
             Some(free) => free.emptied(size),
             None => Batch::new(size, 0),
         };
-    }
-}
-
-/// Bytes that are written and hashed together, in memory that starts at a multiple of [`ALIGN`].
-struct Batch {
-    memory: Vec<u8>,
-    begin: usize,
-    room: usize,
-}
-
-impl Batch {
-    /// Room for `size` bytes, or for fewer so that the file's next batch starts at a multiple of [`ALIGN`].
-    fn new(size: usize, offset: u64) -> Self {
-        let mut memory: Vec<u8> = Vec::with_capacity(size + ALIGN);
-        let begin = memory.as_ptr().align_offset(ALIGN).min(ALIGN);
-        memory.resize(begin, 0);
-        Self {
-            memory,
-            begin,
-            room: size - (offset % ALIGN as u64) as usize,
-        }
-    }
-
-    fn emptied(mut self, size: usize) -> Self {
-        self.memory.truncate(self.begin);
-        Self { room: size, ..self }
-    }
-
-    /// Takes what fits.
-    fn take(&mut self, bytes: &mut Bytes) {
-        let count = bytes.len().min(self.room);
-        self.memory.extend_from_slice(&bytes[..count]);
-        self.room -= count;
-        bytes.advance(count);
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.memory[self.begin..]
-    }
-}
-
-enum End {
-    Full,
-    Finished,
-    Broken(io::Error),
-}
-
-/// A body, and what of its last piece did not fit a batch.
-struct Gather {
-    body: ByteStream,
-    rest: Bytes,
-}
-
-impl Gather {
-    /// Fills the batch, and says why it ends there.
-    async fn fill(&mut self, batch: &mut Batch) -> End {
-        loop {
-            batch.take(&mut self.rest);
-            if batch.room == 0 {
-                return End::Full;
-            }
-            // Given back before the next is waited for: the connection reads into the same memory again.
-            drop(mem::take(&mut self.rest));
-            match self.body.next().await {
-                Some(Ok(bytes)) => self.rest = bytes,
-                Some(Err(error)) => return End::Broken(error),
-                None => return End::Finished,
-            }
-        }
     }
 }
 
@@ -337,7 +260,8 @@ async fn rolled_back(path: PathBuf, start: u64, error: BlobError) -> BlobError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::stream;
+    use bytes::Bytes;
+    use futures_util::{StreamExt, stream};
     use strata_oci::{Algorithm, Digest};
 
     /// Bytes that differ at every place a batch could be misplaced by.

@@ -57,6 +57,8 @@ pub(super) enum BadRequest {
     Length { length: u64, range: u64 },
     #[error(transparent)]
     Condition(#[from] ParseConditionError),
+    #[error("the request's target has {0} bytes: at most {max} are taken", max = super::MAX_TARGET)]
+    TargetTooLong(usize),
     #[error("the range cannot be satisfied: the blob has {0} bytes")]
     Unsatisfiable(u64),
 }
@@ -128,6 +130,7 @@ fn status_and_code(cause: &Cause) -> (StatusCode, ErrorCode) {
             BadRequest::ContentRange(_) => (S::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             BadRequest::Condition(_) => (S::BAD_REQUEST, ErrorCode::Unsupported),
             BadRequest::Length { .. } => (S::BAD_REQUEST, ErrorCode::SizeInvalid),
+            BadRequest::TargetTooLong(_) => (S::URI_TOO_LONG, ErrorCode::Unsupported),
             BadRequest::Unsatisfiable(_) => (S::RANGE_NOT_SATISFIABLE, ErrorCode::SizeInvalid),
         },
         Cause::Registry(error) => match error {

@@ -27,7 +27,11 @@ use crate::app::App;
 use crate::auth::{Access, Grant, Principal};
 use crate::route::{self, Route, RouteError};
 use crate::telemetry::{Exchange, Noun};
-use error::Refusal;
+use error::{BadRequest, Refusal};
+
+/// Bytes of a path with its parameters: what every server should take (RFC 9110, 4.1), and several
+/// times what the protocol needs.
+const MAX_TARGET: usize = 8192;
 
 /// Says that this is a registry, and of which protocol; some clients look for it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -56,6 +60,10 @@ async fn answer(
     parts: &Parts,
     body: Body,
 ) -> Result<Response, Refusal> {
+    let target = parts.uri.path_and_query().map_or(0, |t| t.as_str().len());
+    if target > MAX_TARGET {
+        return Err(BadRequest::TargetTooLong(target).into());
+    }
     let route = route?;
     let access = Access::of(&route);
     let grant = app.gate.admit(Principal::Anonymous, &access);

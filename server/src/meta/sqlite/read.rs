@@ -9,6 +9,18 @@ use super::super::{Listed, MetaError, Page, Referrer, Result, StoredManifest};
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 
+/// The lists, each a walk of an index from where the page before ended.
+const TAGS: &str =
+    "SELECT name FROM tag WHERE repository_id = ?1 AND name > ?2 ORDER BY name LIMIT ?3";
+const REPOSITORIES: &str = "SELECT name FROM repository r
+     WHERE name > ?1 AND EXISTS (SELECT 1 FROM manifest WHERE repository_id = r.id)
+     ORDER BY name LIMIT ?2";
+const REFERRERS: &str =
+    "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repository r
+     JOIN manifest m ON m.repository_id = r.id AND m.subject = ?2 AND m.digest > ?3
+     WHERE r.name = ?1 AND (?4 IS NULL OR m.artifact_type = ?4)
+     ORDER BY m.digest LIMIT ?5";
+
 pub(super) fn blob(
     db: &Connection,
     repository: &Repository,
@@ -84,18 +96,14 @@ pub(super) fn tags(
     let Some(id) = found.optional()? else {
         return Ok(None);
     };
-    let sql = "SELECT name FROM tag WHERE repository_id = ?1 AND name > ?2 ORDER BY name LIMIT ?3";
     let after = page.after.as_deref().unwrap_or("");
-    let names = names(db, sql, params![id, after, one_more(page)])?;
+    let names = names(db, TAGS, params![id, after, one_more(page)])?;
     Ok(Some(Listed::cut(names, page.limit)))
 }
 
 pub(super) fn repositories(db: &Connection, page: &Page) -> Result<Listed<String>> {
-    let sql = "SELECT name FROM repository r
-         WHERE name > ?1 AND EXISTS (SELECT 1 FROM manifest WHERE repository_id = r.id)
-         ORDER BY name LIMIT ?2";
     let after = page.after.as_deref().unwrap_or("");
-    let names = names(db, sql, params![after, one_more(page)])?;
+    let names = names(db, REPOSITORIES, params![after, one_more(page)])?;
     Ok(Listed::cut(names, page.limit))
 }
 
@@ -106,12 +114,7 @@ pub(super) fn referrers(
     artifact_type: Option<&str>,
     page: &Page,
 ) -> Result<Listed<Referrer>> {
-    let mut statement = db.prepare_cached(
-        "SELECT m.digest, m.media_type, m.size, m.artifact_type, m.annotations FROM repository r
-         JOIN manifest m ON m.repository_id = r.id AND m.subject = ?2 AND m.digest > ?3
-         WHERE r.name = ?1 AND (?4 IS NULL OR m.artifact_type = ?4)
-         ORDER BY m.digest LIMIT ?5",
-    )?;
+    let mut statement = db.prepare_cached(REFERRERS)?;
     let after = page.after.as_deref().unwrap_or("");
     let arguments = params![
         repository.as_str(),
@@ -211,4 +214,30 @@ where
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_costs_the_same_wherever_it_begins() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let db = super::super::open::writer(&dir.path().join("db")).expect("open");
+        for sql in [TAGS, REPOSITORIES, REFERRERS] {
+            let mut plan = db
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .expect("plan");
+            let mut rows = plan.raw_query();
+            let mut steps = 0;
+            while let Some(row) = rows.next().expect("row") {
+                let step: String = row.get(3).expect("detail");
+                // SCAN reads all rows, USE TEMP B-TREE sorts them; both grow with the list.
+                let grows = step.starts_with("SCAN") || step.contains("TEMP B-TREE");
+                assert!(!grows, "{step}: {sql}");
+                steps += usize::from(step.starts_with("SEARCH"));
+            }
+            assert!(steps > 0, "{sql}");
+        }
+    }
 }
