@@ -46,7 +46,7 @@ impl Plan {
                 crowd: 20_000_000,
                 seconds: 0.3,
                 known: 100_000,
-                many: 10_000,
+                many: 2_000,
                 directory,
             },
             false => Self {
