@@ -23,11 +23,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 pub use app::{App, OpenError};
 pub use config::{Config, Limits, Live};
+pub use net::Listeners;
 
 /// How long the end waits for what clients that were cut off had sent to be recorded.
 const RECORD: Duration = Duration::from_secs(5);
@@ -45,11 +45,20 @@ impl Server {
         Ok(Self { app, idle })
     }
 
+    /// Its settings, to be replaced while it serves.
+    pub fn settings(&self) -> Live {
+        self.app.config.clone()
+    }
+
     /// Serves until `shutdown` is done, then drains.
-    pub async fn serve(mut self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(
+        mut self,
+        listeners: impl Into<Listeners>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let sweeper = tokio::spawn(sweep::forever(Arc::clone(&self.app)));
         let router = http::router(Arc::clone(&self.app));
-        net::serve(listener, Arc::clone(&self.app), router, shutdown).await;
+        net::serve(listeners.into(), Arc::clone(&self.app), router, shutdown).await;
         sweeper.abort();
         drop(sweeper.await);
         drop(self.app);
@@ -61,11 +70,11 @@ impl Server {
 
 /// Opens the data directory and serves: [`Server::open`] and [`Server::serve`] in one.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     config: Config,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), OpenError> {
     let server = Server::open(config).await?;
-    server.serve(listener, shutdown).await;
+    server.serve(listeners, shutdown).await;
     Ok(())
 }

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 use super::Config;
 
 /// The settings that are in force. Whoever needs several takes one snapshot, so that they belong together;
-/// whoever waits for long asks again, or subscribes.
-#[derive(Debug)]
+/// whoever waits for long asks again, or subscribes. Clones are of the same settings.
+#[derive(Debug, Clone)]
 pub struct Live(watch::Sender<Arc<Config>>);
 
 impl Live {

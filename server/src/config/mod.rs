@@ -2,7 +2,15 @@
 //!
 //! One struct for each section of the configuration file, one field for each key.
 
+mod file;
 mod live;
+mod load;
+mod show;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -11,6 +19,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use live::Live;
+pub use load::{Change, DEFAULT_FILE, FILE_VARIABLE, Inputs, Loaded, Problem, Source};
+pub use table::{KEYS, Key};
 
 /// The settings of one server.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,8 +165,8 @@ pub struct Gc {
 impl Default for Gc {
     fn default() -> Self {
         Self {
-            interval: 10 * MINUTE,
-            grace: 60 * MINUTE,
+            interval: 5 * MINUTE,
+            grace: 24 * 60 * MINUTE,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Connections: accepted, served by hyper, and drained when the server stops.
 
 mod conn;
+mod listen;
 mod peer;
 mod region;
 
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -25,6 +26,7 @@ use tower::ServiceExt;
 use crate::app::App;
 use conn::Conn;
 
+pub use listen::{ListenError, Listeners};
 pub use peer::Peer;
 pub use region::Regions;
 
@@ -33,7 +35,7 @@ const READ: usize = 256 * 1024;
 
 /// Serves until `shutdown` is done, then lets requests under way finish, for as long as the limits say.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Listeners,
     app: Arc<App>,
     router: Router,
     shutdown: impl Future<Output = ()>,
@@ -47,7 +49,7 @@ pub async fn serve(
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listeners, &room) => accepted,
         };
         let (stream, address, permit) = accepted;
         let peer = Arc::new(Peer::new(address, Arc::clone(&app.metrics)));
@@ -63,7 +65,7 @@ pub async fn serve(
             drop(permit);
         });
     }
-    drop(listener);
+    drop(listeners);
     stop.send_replace(true);
     let drained = async { while connections.join_next().await.is_some() {} };
     if timeout(app.config.now().limits.drain, drained)
@@ -77,7 +79,7 @@ pub async fn serve(
 
 /// The next connection, and the right to have it.
 async fn accept(
-    listener: &TcpListener,
+    listeners: &Listeners,
     room: &Arc<Semaphore>,
 ) -> (
     TcpStream,
@@ -89,6 +91,8 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, address)) => return (stream, address, permit),
+        match listeners.accept().await {
+            Ok((stream, _)) => return (stream, permit),
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::error!("cannot accept connections: {error}");
