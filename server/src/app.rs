@@ -46,7 +46,7 @@ pub type Busy = mpsc::Sender<()>;
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The data directory cannot be used.
-    #[error("cannot use the data directory {path}: {source}")]
+    #[error("cannot use the data directory {path}: {source}{}", advice(.source))]
     Data {
         /// Which.
         path: PathBuf,
@@ -62,6 +62,18 @@ pub enum OpenError {
     /// The blobs cannot be opened.
     #[error("cannot use the data directory: {0}")]
     Blob(#[from] BlobError),
+}
+
+/// What to do about a directory that is somebody else's.
+fn advice(error: &io::Error) -> String {
+    let id = rustix::process::geteuid().as_raw();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "; the server runs as user {id}: give the directory and all in it to that user, or say another with --data"
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => "; say one that can be written with --data".to_owned(),
+        _ => String::new(),
+    }
 }
 
 impl App {
@@ -96,11 +108,11 @@ impl App {
 
 /// Makes the data directory if need be, and takes it for this process.
 fn lock(data: &Path) -> Result<File, OpenError> {
-    let failed = |source| OpenError::Data {
-        path: data.to_owned(),
+    let failed = |path: &Path, source| OpenError::Data {
+        path: path.to_owned(),
         source,
     };
-    make(data).map_err(failed)?;
+    make(data).map_err(|error| failed(data, error))?;
     let path = data.join("lock");
     let opened = OpenOptions::new()
         .write(true)
@@ -108,11 +120,11 @@ fn lock(data: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .mode(0o600)
         .open(&path);
-    let file = opened.map_err(failed)?;
+    let file = opened.map_err(|error| failed(&path, error))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse(data.to_owned())),
-        Err(error) => Err(failed(error.into())),
+        Err(error) => Err(failed(&path, error.into())),
     }
 }
 

@@ -83,14 +83,16 @@ async fn reloads(mut hangup: Signal, inputs: Inputs, live: Live, log: Arc<Log>) 
 
 /// Whoever reaches such a listener may read, write and delete everything.
 fn warn_of_strangers(addresses: &[SocketAddr]) {
-    for address in addresses
-        .iter()
-        .filter(|address| !address.ip().is_loopback())
-    {
+    for address in open_to_others(addresses) {
         tracing::warn!(
             "{address} can be reached by other machines, and there is no TLS and no authentication: a proxy or a firewall has to add them"
         );
     }
+}
+
+fn open_to_others(addresses: &[SocketAddr]) -> impl Iterator<Item = &SocketAddr> {
+    let local = |address: &&SocketAddr| address.ip().to_canonical().is_loopback();
+    addresses.iter().filter(move |address| !local(address))
 }
 
 /// Each connection and each file that is sent is a descriptor; the usual soft limit is 1024.
@@ -99,5 +101,25 @@ fn allow_many_files() {
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!("cannot raise the limit of open files: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_only_this_machine_reaches_are_not_warned_of() {
+        let all = [
+            "127.0.0.1:1",
+            "[::1]:1",
+            "0.0.0.0:1",
+            "[::]:1",
+            "10.0.0.1:1",
+            "[::ffff:127.0.0.1]:1",
+        ];
+        let all = all.map(|address| address.parse().expect("address"));
+        let open: Vec<_> = open_to_others(&all).map(ToString::to_string).collect();
+        assert_eq!(open, ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"]);
     }
 }

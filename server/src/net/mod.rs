@@ -89,10 +89,8 @@ async fn accept(
     // The semaphore is never closed.
     let permit = Arc::clone(room).acquire_owned().await.ok();
     loop {
-        match listener.accept().await {
-            Ok((stream, address)) => return (stream, address, permit),
         match listeners.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, address)) => return (stream, address, permit),
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::error!("cannot accept connections: {error}");
