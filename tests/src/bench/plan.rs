@@ -67,7 +67,8 @@ impl Plan {
             "Medians of {} rounds; the large blob has {} MB, the long lists {} entries (the peers': at most {}), a start knows {} blobs.
 An upload is one PUT by curl to an empty server. stratad answers after fsync of the file, of its directory and of the
 database; docker-registry and distribution sync neither directory, zot nothing unless it is told to.
-\"64 at once\" is the most memory while 64 clients each take {} MB of the large blob, which is in the page cache.",
+\"64 at once\" is the most memory while 64 clients each take {} MB of the large blob, which is in the page cache.
+Of many tags docker-registry 2.8 sends all at once; the peers' many directories are in memory, stratad's database is on the disk.",
             self.rounds,
             self.large / 1_000_000,
             self.many,
