@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +15,10 @@ use tokio::sync::mpsc;
 use crate::auth::{Gate, Rule};
 use crate::blob::{BlobError, BlobStore, Disk};
 use crate::config::{Config, Live};
+use crate::health::Health;
 use crate::meta::{MetaError, MetaStore, Sqlite};
 use crate::net::Regions;
-use crate::telemetry::Metrics;
+use crate::telemetry::{DatabaseMetrics, Metrics};
 use crate::upload::Claims;
 
 /// The registry.
@@ -35,6 +37,10 @@ pub struct App {
     pub regions: Regions,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How long its database takes.
+    pub database: Arc<DatabaseMetrics>,
+    /// What is known of its health.
+    pub health: Health,
     busy: mpsc::Sender<()>,
     _lock: File,
 }
@@ -56,6 +62,14 @@ pub enum OpenError {
     /// Another server has it.
     #[error("the data directory {0} is in use by another stratad")]
     InUse(PathBuf),
+    /// The admin listener cannot listen.
+    #[error("cannot listen on {address}, which [admin] listen says: {source}")]
+    Admin {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The database cannot be opened.
     #[error(transparent)]
     Meta(#[from] MetaError),
@@ -85,6 +99,7 @@ impl App {
         let meta = Sqlite::open(&data.join("stratad.db"))?;
         let blobs = Disk::open(&data)?;
         let (busy, idle) = mpsc::channel(1);
+        let database = meta.metrics();
         let app = Self {
             config: Live::new(config),
             meta: Arc::new(meta),
@@ -93,6 +108,8 @@ impl App {
             claims: Claims::default(),
             regions: Regions::default(),
             metrics: Arc::default(),
+            database,
+            health: Health::default(),
             busy,
             _lock: lock,
         };

@@ -3,12 +3,14 @@
 //! A request goes one way: [`route`] reads its line, [`auth`] lets it pass, [`http`] turns it into
 //! a call of [`push`] or [`pull`], and those speak to [`meta`] (what is known) and [`blob`] (the bytes).
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod blob;
 pub mod condition;
 pub mod config;
 pub mod error;
+pub mod health;
 pub mod http;
 pub mod meta;
 pub mod net;
@@ -20,9 +22,12 @@ pub mod telemetry;
 pub mod upload;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 pub use app::{App, OpenError};
@@ -36,13 +41,26 @@ const RECORD: Duration = Duration::from_secs(5);
 pub struct Server {
     app: Arc<App>,
     idle: tokio::sync::mpsc::Receiver<()>,
+    admin: Option<TcpListener>,
 }
 
 impl Server {
     /// Opens the data directory.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let admin = match config.admin.listen {
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| OpenError::Admin { address, source })?)
+            }
+            None => None,
+        };
         let (app, idle) = App::open(config).await?;
-        Ok(Self { app, idle })
+        Ok(Self { app, idle, admin })
+    }
+
+    /// Where the admin listener listens, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
     }
 
     /// Its settings, to be replaced while it serves.
@@ -57,8 +75,23 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) {
         let sweeper = tokio::spawn(sweep::forever(Arc::clone(&self.app)));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let admin = self.admin.take().map(|listener| {
+            // It answers until the registry has drained.
+            let stopped = async { drop(stopped.await) };
+            tokio::spawn(admin::serve(listener, Arc::clone(&self.app), stopped))
+        });
+        let app = Arc::clone(&self.app);
+        let shutdown = async move {
+            shutdown.await;
+            app.health.drain();
+        };
         let router = http::router(Arc::clone(&self.app));
         net::serve(listeners.into(), Arc::clone(&self.app), router, shutdown).await;
+        drop(stop);
+        if let Some(admin) = admin {
+            drop(admin.await);
+        }
         sweeper.abort();
         drop(sweeper.await);
         drop(self.app);

@@ -3,11 +3,11 @@
 mod command;
 mod notify;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use command::settings::Settings;
+use stratad::telemetry::log::say;
 
 /// A registry for container images.
 #[derive(Parser)]
@@ -50,9 +50,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// One line for the person who started it. When nobody listens any more, it goes on without.
-fn say(line: &str) {
-    drop(writeln!(io::stderr(), "stratad: {line}"));
 }

@@ -22,6 +22,7 @@ pub mod place;
 pub mod proxy;
 pub mod recorder;
 pub mod scene;
+pub mod scrape;
 pub mod strata;
 pub mod stratad;
 pub mod traffic;

@@ -66,6 +66,16 @@ impl Stratad {
         self.address
     }
 
+    /// Its admin listener, which an option must ask for.
+    #[track_caller]
+    pub fn admin(&self) -> Http {
+        let log = self.log();
+        let told = log
+            .lines()
+            .find_map(|line| address_after(line, "health on "));
+        Http::new(told.unwrap_or_else(|| panic!("no admin listener:\n{log}")))
+    }
+
     /// Its data directory.
     pub fn data(&self) -> &Path {
         &self.data
@@ -107,11 +117,18 @@ impl Stratad {
         }
     }
 
-    /// Asks it to end, as a service manager would, and waits.
+    /// Asks it to end, as a service manager would.
+    #[track_caller]
+    pub fn terminate(&self) {
+        let process = self.process.as_ref().expect("running");
+        kill_process(Pid::from_child(process), Signal::TERM).expect("signal");
+    }
+
+    /// [`Stratad::terminate`], and waits.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
+        self.terminate();
         let mut process = self.process.take().expect("running");
-        kill_process(Pid::from_child(&process), Signal::TERM).expect("signal");
         let limit = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = process.try_wait().expect("wait") {
@@ -197,11 +214,15 @@ fn follow(
 
 /// The address in a line that says `listening on …`.
 fn listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on ")?;
+    address_after(line, "listening on ")
+}
+
+fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(words)?;
     let word = rest.split_whitespace().next()?;
     let word = word
         .trim_start_matches("http://")
-        .trim_end_matches(['/', ',', '.']);
+        .trim_end_matches(['/', ',', '.', '"', '}']);
     word.parse().ok()
 }
 

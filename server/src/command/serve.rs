@@ -52,6 +52,9 @@ async fn serve(inputs: Inputs, loaded: Loaded, log: Arc<Log>) -> Result<(), Stri
     for address in &addresses {
         say(&format!("listening on http://{address}"));
     }
+    if let Some(address) = server.admin_address() {
+        say(&format!("metrics and health on http://{address}"));
+    }
     say(&format!("data in {}", data.display()));
     warn_of_strangers(&addresses);
     let reloads = tokio::spawn(reloads(hangup, inputs, server.settings(), log));

@@ -6,6 +6,7 @@ mod body;
 mod catalog;
 mod error;
 mod headers;
+mod health;
 mod manifests;
 mod query;
 mod range;
@@ -33,6 +34,8 @@ use error::{BadRequest, Refusal};
 /// times what the protocol needs.
 const MAX_TARGET: usize = 8192;
 
+pub(crate) use health::Question;
+
 /// Says that this is a registry, and of which protocol; some clients look for it.
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
@@ -45,7 +48,13 @@ pub fn router(app: Arc<App>) -> Router {
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let route = route::parse(&parts.method, parts.uri.path());
-    let mut exchange = Exchange::begin(&app.metrics, parts, Noun::of(&route));
+    let question = Question::of(&parts.method, parts.uri.path());
+    let noun = question.map_or_else(|| Noun::of(&route), |_| Noun::Health);
+    let mut exchange = Exchange::begin(&app.metrics, parts, noun);
+    if let Some(question) = question {
+        let response = question.answer(&app, false).await;
+        return exchange.answer(response);
+    }
     let body = exchange.incoming(body);
     let outcome = answer(&app, route, exchange.parts(), body).await;
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);

@@ -161,6 +161,29 @@ impl<T> Listed<T> {
     }
 }
 
+/// How much there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Repositories.
+    pub repositories: u64,
+    /// Manifests in all repositories.
+    pub manifests: u64,
+    /// Bytes of manifests, each counted once.
+    pub manifest_bytes: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Blobs, as often as they are linked.
+    pub links: u64,
+    /// Their bytes.
+    pub linked_bytes: u64,
+    /// Upload sessions.
+    pub uploads: u64,
+}
+
 type Result<T> = std::result::Result<T, MetaError>;
 
 /// The registry's database.
@@ -240,6 +263,12 @@ pub trait MetaStore: Send + Sync {
     async fn expired_uploads(&self, time: i64, limit: usize) -> Result<Vec<UploadId>>;
     /// Forgets a session if it expired before `time`; `false` when it did not.
     async fn expire_upload(&self, id: &UploadId, time: i64) -> Result<bool>;
+    /// How much there is; costs the same however much it is.
+    async fn totals(&self) -> Result<Totals>;
+    /// Proves that a change can be made durable.
+    async fn probe(&self) -> Result<()>;
+    /// Whether it can still be written to at all.
+    fn is_alive(&self) -> bool;
     /// Every session.
     async fn upload_ids(&self) -> Result<Vec<UploadId>>;
 }

@@ -93,7 +93,7 @@ impl Text {
             method: parts.method.as_str().chars().take(16).collect(),
             repository,
             reference,
-            path: unknown.then(|| bounded(parts.uri.path().as_bytes())),
+            path: unknown.then(|| bounded(without_id(parts.uri.path()).as_bytes())),
             remote: exchange.peer.as_ref().map(|peer| peer.address()),
             agent: agent.map(|agent| bounded(agent.as_bytes())),
         }
@@ -133,12 +133,45 @@ fn names(route: &Route) -> (Option<String>, Option<String>) {
     (Some(repository.to_string()), reference)
 }
 
-/// The beginning of what a client wrote. Both formats of the log quote and escape it.
+/// A path up to the first characters of an upload's id.
+fn without_id(path: &str) -> &str {
+    const UPLOADS: &str = "/blobs/uploads/";
+    let end = path.find(UPLOADS).map(|at| at + UPLOADS.len() + 8);
+    end.and_then(|end| path.get(..end)).unwrap_or(path)
+}
+
+/// The beginning of what a client wrote, without what moves a terminal's cursor. Both formats of the log
+/// quote it.
 fn bounded(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let mut kept: String = text.chars().take(LONGEST).collect();
-    if kept.len() < text.len() {
+    let harmless = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    let mut kept: String = text.chars().take(LONGEST).map(harmless).collect();
+    if text.chars().nth(LONGEST).is_some() {
         kept.push('…');
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_wrote_is_cut_and_moves_no_cursor() {
+        assert_eq!(bounded("a\u{9b}2J\nb".as_bytes()), "a\u{fffd}2J\u{fffd}b");
+        let long = bounded("é".repeat(5000).as_bytes());
+        assert_eq!(long.chars().count(), LONGEST + 1);
+        assert_eq!(bounded(b"\xff"), "\u{fffd}");
+    }
+
+    #[test]
+    fn an_id_in_a_path_that_is_refused_is_cut() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let cut = without_id("/v2/app/blobs/uploads/01234567");
+        assert_eq!(without_id(&format!("/v2/app/blobs/uploads/{id}")), cut);
+        assert_eq!(
+            without_id("/v2/app/blobs/uploads/x"),
+            "/v2/app/blobs/uploads/x"
+        );
+    }
 }

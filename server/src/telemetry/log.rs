@@ -3,13 +3,17 @@
 //! Whoever writes a line never waits for whoever reads the log: lines pass through a bounded queue to a thread of
 //! its own. When the reader stops reading, lines are dropped and counted, and requests are served all the same.
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::config::{Log as Settings, LogFormat};
+use serde_json::json;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
@@ -19,6 +23,7 @@ const QUEUE: usize = 16 * 1024;
 
 /// Of the process, as is the log.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+static JSON: AtomicBool = AtomicBool::new(false);
 
 /// The log of this process; when it is dropped, what waits is written.
 pub struct Log {
@@ -61,6 +66,7 @@ impl Log {
             let lines = lines.json().flatten_event(true);
             let lines = lines.with_current_span(false).with_span_list(false);
             registry.with(lines).try_init()?;
+            JSON.store(true, Ordering::Relaxed);
         } else {
             let lines = lines.with_ansi(io::stderr().is_terminal());
             registry.with(lines).try_init()?;
@@ -76,6 +82,20 @@ impl Log {
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
         Ok(self.filter.reload(parse(level)?)?)
     }
+}
+
+/// One line for the person who started the server, whatever the level; in the form of the log. When nobody
+/// listens any more, the server goes on without.
+pub fn say(line: &str) {
+    let text = if JSON.load(Ordering::Relaxed) {
+        let mut time = String::new();
+        // Writing to a String cannot fail.
+        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+        json!({ "timestamp": time, "level": "INFO", "message": line }).to_string()
+    } else {
+        format!("stratad: {line}")
+    };
+    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// Lines that were dropped because nobody read the log.

@@ -10,6 +10,7 @@ mod line;
 pub mod log;
 mod metrics;
 mod number;
+pub mod process;
 mod request_id;
 mod text;
 

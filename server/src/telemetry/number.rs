@@ -106,6 +106,11 @@ impl Histogram {
         self.nanos.add(nanos);
     }
 
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(Counter::get).sum()
+    }
+
     /// What it holds now. All numbers are sums of the same reading, so they agree with each other.
     pub(super) fn snapshot(&self) -> Snapshot {
         let bounds = self.bounds.iter().map(|micros| *micros as f64 / 1e6);

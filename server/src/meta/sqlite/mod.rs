@@ -10,6 +10,7 @@ mod threads;
 mod write;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rusqlite::ErrorCode;
@@ -17,10 +18,11 @@ use strata_oci::{Digest, Repository};
 
 use super::{
     DeleteManifest, Listed, MetaError, MetaStore, NewManifest, Page, PutManifest, Referrer, Result,
-    StoredManifest,
+    StoredManifest, Totals,
 };
 use crate::condition::Condition;
 use crate::route::Reference;
+use crate::telemetry::DatabaseMetrics;
 use crate::upload::{Position, Upload, UploadId};
 use threads::{Readers, Writer};
 
@@ -28,6 +30,7 @@ use threads::{Readers, Writer};
 pub struct Sqlite {
     writer: Writer,
     readers: Readers,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 impl Sqlite {
@@ -46,10 +49,19 @@ impl Sqlite {
                 .map(|_| open::reader(path))
                 .collect::<Result<_>>()
         };
+        let metrics: Arc<DatabaseMetrics> = Arc::default();
+        let threads = readers(cores.clamp(2, 4))?;
+        let here = readers(cores.clamp(2, 16))?;
         Ok(Self {
-            writer: Writer::start(writer)?,
-            readers: Readers::start(readers(cores.clamp(2, 4))?, readers(cores.clamp(2, 16))?)?,
+            writer: Writer::start(writer, Arc::clone(&metrics))?,
+            readers: Readers::start(threads, here, Arc::clone(&metrics))?,
+            metrics,
         })
+    }
+
+    /// How long it takes.
+    pub fn metrics(&self) -> Arc<DatabaseMetrics> {
+        Arc::clone(&self.metrics)
     }
 }
 
@@ -215,6 +227,18 @@ impl MetaStore for Sqlite {
         self.writer.run(job).await
     }
 
+    async fn totals(&self) -> Result<Totals> {
+        self.readers.look_up(read::totals).await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.writer.run(write::probe).await
+    }
+
+    fn is_alive(&self) -> bool {
+        self.writer.is_alive()
+    }
+
     async fn upload_ids(&self) -> Result<Vec<UploadId>> {
         self.readers.run(read::upload_ids).await
     }
@@ -229,5 +253,40 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let make = || Sqlite::open(&dir.path().join("stratad.db")).expect("open");
         crate::meta::suite::check(make).await;
+        let told = make().totals().await.expect("totals");
+        let db = open::reader(&dir.path().join("stratad.db")).expect("open");
+        let count = |sql: &str| {
+            let number: i64 = db.query_row(sql, [], |row| row.get(0)).expect(sql);
+            u64::try_from(number).expect("no less than nothing")
+        };
+        let counted = Totals {
+            repositories: count("SELECT count(*) FROM repository"),
+            manifests: count("SELECT count(*) FROM manifest"),
+            manifest_bytes: count("SELECT sum(length(bytes)) FROM manifest_content"),
+            tags: count("SELECT count(*) FROM tag"),
+            blobs: count("SELECT count(*) FROM blob"),
+            blob_bytes: count("SELECT sum(size) FROM blob"),
+            links: count("SELECT count(*) FROM repository_blob"),
+            linked_bytes: count(
+                "SELECT sum(size) FROM repository_blob l JOIN blob b ON b.id = l.blob_id",
+            ),
+            uploads: count("SELECT count(*) FROM upload"),
+        };
+        assert_eq!(told, counted, "after all that the suite has done");
+        assert!(told.blobs > 0 && told.manifests > 0, "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_is_a_write() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("stratad.db");
+        let store = Sqlite::open(&path).expect("open");
+        let before = super::super::now();
+        store.probe().await.expect("probe");
+        let db = open::reader(&path).expect("open");
+        let sql = "SELECT probed_at FROM probe";
+        let probed: i64 = db.query_row(sql, [], |row| row.get(0)).expect(sql);
+        assert!(probed >= before && store.is_alive());
+        assert_eq!(store.metrics().commits.count(), 1);
     }
 }

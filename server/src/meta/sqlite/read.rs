@@ -5,7 +5,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use strata_oci::{Digest, Digester, Repository};
 
-use super::super::{Listed, MetaError, Page, Referrer, Result, StoredManifest};
+use super::super::{Listed, MetaError, Page, Referrer, Result, StoredManifest, Totals};
 use crate::route::Reference;
 use crate::upload::{Position, Upload, UploadId};
 
@@ -214,6 +214,27 @@ where
 fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+pub(super) fn totals(db: &Connection) -> Result<Totals> {
+    let mut find = db.prepare_cached(
+        "SELECT repositories, manifests, manifest_bytes, tags, blobs, blob_bytes, links,
+             linked_bytes, uploads FROM totals",
+    )?;
+    let totals = find.query_row([], |row| {
+        Ok(Totals {
+            repositories: unsigned(row, 0)?,
+            manifests: unsigned(row, 1)?,
+            manifest_bytes: unsigned(row, 2)?,
+            tags: unsigned(row, 3)?,
+            blobs: unsigned(row, 4)?,
+            blob_bytes: unsigned(row, 5)?,
+            links: unsigned(row, 6)?,
+            linked_bytes: unsigned(row, 7)?,
+            uploads: unsigned(row, 8)?,
+        })
+    });
+    Ok(totals?)
 }
 
 #[cfg(test)]

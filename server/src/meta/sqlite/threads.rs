@@ -7,11 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::oneshot;
 
 use super::super::{MetaError, Result};
+use crate::telemetry::DatabaseMetrics;
 
 /// How many writes share a commit at most: bounds how long the first of them waits.
 const BATCH: usize = 128;
@@ -48,21 +50,36 @@ impl NotCommitted {
 /// The thread that writes.
 pub(super) struct Writer {
     jobs: mpsc::Sender<WriteJob>,
+    thread: thread::JoinHandle<()>,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 impl Writer {
-    pub(super) fn start(db: Connection) -> Result<Self> {
+    pub(super) fn start(db: Connection, metrics: Arc<DatabaseMetrics>) -> Result<Self> {
         let (jobs, queue) = mpsc::channel::<WriteJob>();
         let thread = thread::Builder::new().name("meta-write".into());
-        thread
+        let counted = Arc::clone(&metrics);
+        let thread = thread
             .spawn(move || {
                 while let Ok(first) = queue.recv() {
+                    let begun = Instant::now();
                     let rest = queue.try_iter().take(BATCH - 1);
-                    commit(&db, std::iter::once(first).chain(rest));
+                    let jobs = std::iter::once(first).chain(rest);
+                    commit(&db, jobs.inspect(|_| counted.waiting.dec()));
+                    counted.commits.observe(begun.elapsed());
                 }
             })
             .map_err(|error| MetaError::Failed(error.into()))?;
-        Ok(Self { jobs })
+        Ok(Self {
+            jobs,
+            thread,
+            metrics,
+        })
+    }
+
+    /// Whether the thread runs: it ends before its owner only by a panic.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Runs `work` in a transaction and waits until it is durable.
@@ -83,8 +100,12 @@ impl Writer {
                 drop(sender.send(outcome));
             })
         });
+        let begun = Instant::now();
+        self.metrics.waiting.inc();
         self.jobs.send(job).map_err(|_| MetaError::Closed)?;
-        answer.await.map_err(|_| MetaError::Closed)?
+        let outcome = answer.await;
+        self.metrics.writes.observe(begun.elapsed());
+        outcome.map_err(|_| MetaError::Closed)?
     }
 }
 
@@ -125,6 +146,7 @@ type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 pub(super) struct Readers {
     queue: Arc<Queue>,
     here: Mutex<Vec<Connection>>,
+    metrics: Arc<DatabaseMetrics>,
 }
 
 #[derive(Default)]
@@ -142,7 +164,11 @@ struct State {
 
 impl Readers {
     /// `threads` are given a thread each, `here` serve the lookups.
-    pub(super) fn start(threads: Vec<Connection>, here: Vec<Connection>) -> Result<Self> {
+    pub(super) fn start(
+        threads: Vec<Connection>,
+        here: Vec<Connection>,
+        metrics: Arc<DatabaseMetrics>,
+    ) -> Result<Self> {
         let queue = Arc::new(Queue::default());
         for (number, db) in threads.into_iter().enumerate() {
             let queue = Arc::clone(&queue);
@@ -156,7 +182,11 @@ impl Readers {
                 .map_err(|error| MetaError::Failed(error.into()))?;
         }
         let here = Mutex::new(here);
-        Ok(Self { queue, here })
+        Ok(Self {
+            queue,
+            here,
+            metrics,
+        })
     }
 
     /// Runs a short lookup, on this thread if a connection is free.
@@ -169,7 +199,9 @@ impl Readers {
         let Some(db) = free else {
             return self.run(work).await;
         };
+        let begun = Instant::now();
         let outcome = work(&db);
+        self.metrics.reads.observe(begun.elapsed());
         self.connections().push(db);
         outcome
     }
@@ -184,6 +216,7 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
+        let begun = Instant::now();
         let (sender, answer) = oneshot::channel();
         self.queue.push(Box::new(move |db| {
             // Work that nobody waits for any more is not done.
@@ -191,7 +224,9 @@ impl Readers {
                 drop(sender.send(work(db)));
             }
         }));
-        answer.await.map_err(|_| MetaError::Closed)?
+        let outcome = answer.await;
+        self.metrics.reads.observe(begun.elapsed());
+        outcome.map_err(|_| MetaError::Closed)?
     }
 }
 
@@ -250,7 +285,7 @@ mod tests {
     #[tokio::test]
     async fn one_write_that_fails_takes_no_other_with_it() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let writer = Writer::start(database(dir.path())).expect("start");
+        let writer = Writer::start(database(dir.path()), Arc::default()).expect("start");
         let insert = |x: i64| {
             writer.run(move |db| {
                 db.execute("INSERT INTO t VALUES (?1)", [x])?;

@@ -333,6 +333,12 @@ fn link(db: &Connection, repository: i64, blob: i64) -> Result<()> {
     Ok(())
 }
 
+pub(super) fn probe(db: &Connection) -> Result<()> {
+    let mut update = db.prepare_cached("UPDATE probe SET probed_at = ?1")?;
+    update.execute([now()])?;
+    Ok(())
+}
+
 /// SQLite's integers are signed.
 fn signed(value: u64) -> Result<i64> {
     i64::try_from(value).map_err(|error| MetaError::Failed(error.into()))
