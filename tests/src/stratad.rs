@@ -219,10 +219,11 @@ fn listening(line: &str) -> Option<SocketAddr> {
 
 fn address_after(line: &str, words: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(words)?;
-    let word = rest.split_whitespace().next()?;
+    // In a log of JSON a quote ends it.
+    let word = rest.split([' ', '"']).next()?;
     let word = word
         .trim_start_matches("http://")
-        .trim_end_matches(['/', ',', '.', '"', '}']);
+        .trim_end_matches(['/', ',', '.']);
     word.parse().ok()
 }
 
@@ -245,6 +246,8 @@ mod tests {
     fn the_listening_line_is_read() {
         let address = listening("stratad 0.1 listening on http://127.0.0.1:45 (data in /x)");
         assert_eq!(address, Some(SocketAddr::from(([127, 0, 0, 1], 45))));
+        let json = r#"{"message":"listening on http://127.0.0.1:45","timestamp":"now"}"#;
+        assert_eq!(listening(json), address);
         assert_eq!(listening("listening"), None);
     }
 }
