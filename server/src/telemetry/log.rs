@@ -114,10 +114,12 @@ fn parse(level: &str) -> Result<EnvFilter, LogError> {
         Some((target, level)) => !target.trim().is_empty() && is_level(level),
         None => is_level(part),
     };
-    if !level.split(',').all(is_filter) {
+    let parts: Vec<&str> = level.split(',').map(str::trim).collect();
+    if !parts.iter().all(|part| is_filter(part)) {
         return Err(failed());
     }
-    EnvFilter::try_new(format!("refinery_core=warn,{level}")).map_err(|_| failed())
+    let filters = format!("refinery_core=warn,{}", parts.join(","));
+    EnvFilter::try_new(filters).map_err(|_| failed())
 }
 
 #[cfg(test)]
