@@ -109,7 +109,7 @@ pub fn dropped() -> u64 {
 fn parse(level: &str) -> Result<EnvFilter, LogError> {
     let failed = || LogError::Level(level.to_owned());
     // A word that is no level would be taken for a target, and nothing would be logged at all.
-    let is_level = |word: &str| LevelFilter::from_str(word.trim()).is_ok();
+    let is_level = |word: &str| !word.is_empty() && LevelFilter::from_str(word).is_ok();
     let is_filter = |part: &str| match part.rsplit_once('=') {
         Some((target, level)) => !target.trim().is_empty() && is_level(level),
         None => is_level(part),
