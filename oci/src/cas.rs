@@ -1,13 +1,13 @@
 //! Content on disk by digest: `ALGORITHM/ab/abcd…`.
 //!
-//! A file becomes visible only when it is whole and durable: write to a staged file, fsync it, rename it
-//! to its digest, fsync the directory. A power cut at any instant leaves either no file under the
-//! digest or all of its bytes. (rename(2) and fsync(2); ext4 may otherwise keep a name of zero bytes,
-//! home-assistant/operating-system#4994.)
+//! A file becomes visible only when it is whole and durable: write to a staged file, fsync it, give it the
+//! name of its digest, fsync the directory. A power cut at any instant leaves either no file under the
+//! digest or all of its bytes. (link(2), rename(2) and fsync(2); ext4 may otherwise keep a name of zero
+//! bytes, home-assistant/operating-system#4994.)
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Algorithm, Digest};
@@ -52,12 +52,43 @@ impl Cas {
     /// matches. Doing it twice, or at once from two places, is harmless: the bytes are the same.
     pub fn publish(&self, staged: &Path, digest: &Digest) -> io::Result<()> {
         File::open(staged)?.sync_all()?;
-        self.publish_synced(staged, digest)
+        self.rename(staged, digest)?;
+        self.sync(digest)
     }
 
-    /// [`Cas::publish`] for a file that the caller has already synced.
-    pub fn publish_synced(&self, staged: &Path, digest: &Digest) -> io::Result<()> {
+    /// The first half of [`Cas::publish`], for a file that the caller has synced: [`Cas::sync`] is the second.
+    pub fn rename(&self, staged: &Path, digest: &Digest) -> io::Result<()> {
         fs::rename(staged, self.path(digest))?;
+        // Of two names of one file rename(2) takes none away.
+        match fs::remove_file(staged) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// [`Cas::rename`] that keeps the staged name: both then name the same file, so whoever writes to the
+    /// staged one again must first make it a file of its own. What has the digest's name already is
+    /// replaced, never missing meanwhile: by way of `spare`, a free name beside `staged`.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] where the file system has no hard links: nothing was done.
+    pub fn link(&self, staged: &Path, digest: &Digest, spare: &Path) -> io::Result<()> {
+        let path = self.path(digest);
+        match fs::hard_link(staged, &path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Two names of one file: rename(2) would do nothing and leave the spare one.
+                if same_file(staged, &path)? {
+                    return Ok(());
+                }
+                fs::hard_link(staged, spare).map_err(no_links)?;
+                fs::rename(spare, &path)
+            }
+            linked => linked.map_err(no_links),
+        }
+    }
+
+    /// Makes the name of content durable.
+    pub fn sync(&self, digest: &Digest) -> io::Result<()> {
         sync_dir(&self.shard(digest))
     }
 
@@ -73,30 +104,51 @@ impl Cas {
         }
     }
 
-    /// Removes content; `false` when there was none.
-    pub fn remove(&self, digest: &Digest) -> io::Result<bool> {
-        match fs::remove_file(self.path(digest)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+    /// Removes content; how many bytes that has freed: none when another name keeps the file. `None` when there
+    /// was no such content.
+    pub fn remove(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        let path = self.path(digest);
+        let removed = fs::symlink_metadata(&path).and_then(|found| {
+            fs::remove_file(&path)?;
+            Ok(if found.nlink() == 1 { found.len() } else { 0 })
+        });
+        match removed {
+            Ok(freed) => Ok(Some(freed)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Calls `visit` for each digest on disk; what is not named by a digest is passed over.
-    pub fn for_each(&self, mut visit: impl FnMut(Digest) -> io::Result<()>) -> io::Result<()> {
+    /// The content whose digests begin with this byte; what is not named by a digest is passed over.
+    pub fn list(&self, shard: u8) -> io::Result<Vec<Digest>> {
+        let mut digests = Vec::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for shard in fs::read_dir(self.root.join(algorithm.name()))? {
-                for entry in fs::read_dir(shard?.path())? {
-                    let name = entry?.file_name();
-                    let text = format!("{algorithm}:{}", name.to_string_lossy());
-                    if let Ok(digest) = text.parse() {
-                        visit(digest)?;
-                    }
-                }
+            let directory = self.root.join(algorithm.name());
+            for entry in fs::read_dir(directory.join(format!("{shard:02x}")))? {
+                let name = entry?.file_name();
+                let digest = name
+                    .to_str()
+                    .and_then(|hex| format!("{algorithm}:{hex}").parse().ok());
+                digests.extend(digest);
             }
         }
-        Ok(())
+        Ok(digests)
     }
+}
+
+/// What link(2) says where there are no hard links, and of a file that has all that it can have.
+fn no_links(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::TooManyLinks => {
+            io::Error::new(io::ErrorKind::Unsupported, error)
+        }
+        _ => error,
+    }
+}
+
+fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (fs::metadata(one)?, fs::metadata(other)?);
+    Ok(one.dev() == other.dev() && one.ino() == other.ino())
 }
 
 /// Makes a directory (mode 0700) and its name durable; fine if it exists.
@@ -144,14 +196,30 @@ mod tests {
         assert_eq!(size, 5);
         let expected = format!("blobs/sha256/{}/{}", &digest.hex()[..2], digest.hex());
         assert!(dir.path().join(expected).is_file());
-        let mut seen = Vec::new();
-        cas.for_each(|d| {
-            seen.push(d);
-            Ok(())
-        })
-        .expect("list");
+        let shards = (0..=255).map(|shard| cas.list(shard).expect("list"));
+        let seen: Vec<Digest> = shards.flatten().collect();
         assert_eq!(seen, std::slice::from_ref(&digest));
-        assert!(cas.remove(&digest).expect("remove"));
-        assert!(!cas.remove(&digest).expect("remove again"));
+        assert_eq!(cas.remove(&digest).expect("remove"), Some(5));
+        assert_eq!(cas.remove(&digest).expect("remove again"), None);
+    }
+
+    #[test]
+    fn linked_content_replaces_what_was_there_and_stays_staged() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let cas = Cas::open(dir.path().join("blobs")).expect("open");
+        let digest = Digest::of(b"hello");
+        let (staged, spare) = (dir.path().join("staged"), dir.path().join("spare"));
+        fs::write(cas.path(&digest), b"rotten").expect("write");
+        fs::write(&staged, b"hello").expect("write");
+        for _ in 0..2 {
+            cas.link(&staged, &digest, &spare).expect("link");
+            assert!(staged.exists() && !spare.exists());
+            assert_eq!(fs::read(cas.path(&digest)).expect("read"), b"hello");
+        }
+        assert_eq!(
+            cas.remove(&digest).expect("remove"),
+            Some(0),
+            "still staged"
+        );
     }
 }

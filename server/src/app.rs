@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::auth::{Gate, Rule};
 use crate::blob::{BlobError, BlobStore, Disk};
 use crate::config::{Config, Live};
+use crate::gc::{self, Gc};
 use crate::health::Health;
 use crate::meta::{MetaError, MetaStore, Sqlite};
 use crate::net::Regions;
@@ -35,6 +36,8 @@ pub struct App {
     pub claims: Claims,
     /// Files that are being sent.
     pub regions: Regions,
+    /// What collection shares with those who serve.
+    pub gc: Gc,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// How long its database takes.
@@ -96,24 +99,48 @@ impl App {
     pub async fn open(config: Config) -> Result<(Arc<Self>, mpsc::Receiver<()>), OpenError> {
         let data = config.storage.data.clone();
         let lock = lock(&data)?;
-        let meta = Sqlite::open(&data.join("stratad.db"))?;
+        let config = Live::new(config);
+        let settings = config.subscribe();
+        let grace = Box::new(move || settings.borrow().gc.grace);
+        let meta = Sqlite::open(&data.join("stratad.db"), grace)?;
         let blobs = Disk::open(&data)?;
-        let (busy, idle) = mpsc::channel(1);
         let database = meta.metrics();
+        Self::over(config, Arc::new(meta), Arc::new(blobs), database, lock).await
+    }
+
+    /// [`App::open`] over other stores, which belong to the data directory as its own would.
+    pub async fn open_with(
+        config: Config,
+        meta: Arc<dyn MetaStore>,
+        blobs: Arc<dyn BlobStore>,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<()>), OpenError> {
+        let lock = lock(&config.storage.data)?;
+        Self::over(Live::new(config), meta, blobs, Arc::default(), lock).await
+    }
+
+    async fn over(
+        config: Live,
+        meta: Arc<dyn MetaStore>,
+        blobs: Arc<dyn BlobStore>,
+        database: Arc<DatabaseMetrics>,
+        lock: File,
+    ) -> Result<(Arc<Self>, mpsc::Receiver<()>), OpenError> {
+        let (busy, idle) = mpsc::channel(1);
         let app = Self {
-            config: Live::new(config),
-            meta: Arc::new(meta),
-            blobs: Arc::new(blobs),
+            config,
+            meta,
+            blobs,
             gate: Gate::new(vec![Rule::Everyone]),
             claims: Claims::default(),
             regions: Regions::default(),
+            gc: Gc::default(),
             metrics: Arc::default(),
             database,
             health: Health::default(),
             busy,
             _lock: lock,
         };
-        crate::sweep::orphans(&app).await?;
+        gc::orphans(&app).await?;
         Ok((Arc::new(app), idle))
     }
 

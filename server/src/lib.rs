@@ -10,6 +10,7 @@ pub mod blob;
 pub mod condition;
 pub mod config;
 pub mod error;
+pub mod gc;
 pub mod health;
 pub mod http;
 pub mod meta;
@@ -17,7 +18,6 @@ pub mod net;
 pub mod pull;
 pub mod push;
 pub mod route;
-pub mod sweep;
 pub mod telemetry;
 pub mod upload;
 
@@ -68,13 +68,25 @@ impl Server {
         self.app.config.clone()
     }
 
+    /// [`Server::open`] over other stores than those of the data directory.
+    pub async fn open_with(
+        config: Config,
+        meta: Arc<dyn meta::MetaStore>,
+        blobs: Arc<dyn blob::BlobStore>,
+    ) -> Result<Self, OpenError> {
+        let (app, idle) = App::open_with(config, meta, blobs).await?;
+        let admin = None;
+        Ok(Self { app, idle, admin })
+    }
+
     /// Serves until `shutdown` is done, then drains.
     pub async fn serve(
         mut self,
         listeners: impl Into<Listeners>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let sweeper = tokio::spawn(sweep::forever(Arc::clone(&self.app)));
+        let (end, ending) = gc::Stop::new();
+        let collector = tokio::spawn(gc::forever(Arc::clone(&self.app), ending));
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = self.admin.take().map(|listener| {
             // It answers until the registry has drained.
@@ -88,12 +100,14 @@ impl Server {
         };
         let router = http::router(Arc::clone(&self.app));
         net::serve(listeners.into(), Arc::clone(&self.app), router, shutdown).await;
+        end.send_replace(true);
+        if timeout(RECORD, collector).await.is_err() {
+            tracing::warn!("stopping while garbage is being collected");
+        }
         drop(stop);
         if let Some(admin) = admin {
             drop(admin.await);
         }
-        sweeper.abort();
-        drop(sweeper.await);
         drop(self.app);
         if timeout(RECORD, self.idle.recv()).await.is_err() {
             tracing::warn!("stopping while uploads are being recorded");

@@ -8,9 +8,9 @@ use crate::error::Error;
 use crate::meta::{Listed, Page, Referrer, StoredManifest};
 use crate::route::Reference;
 
-/// The size of a blob of this repository.
+/// The size of a blob of this repository. Whoever asks may take it as sent, so it stays for now.
 pub async fn blob_size(app: &App, repository: &Repository, digest: &Digest) -> Result<u64, Error> {
-    let found = app.meta.blob(repository, digest).await?;
+    let found = app.meta.hold_blob(repository, digest).await?;
     found.ok_or_else(|| Error::BlobUnknown(digest.clone()))
 }
 
@@ -20,12 +20,17 @@ pub async fn blob(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<BlobContent, Error> {
-    blob_size(app, repository, digest).await?;
-    let content = app.blobs.read(digest).await?;
-    if content.is_none() {
-        tracing::error!(%repository, %digest, "the database names a blob that is not on the disk");
+    let unknown = || Error::BlobUnknown(digest.clone());
+    // Between the two questions it may be collected, and come back.
+    for _ in 0..3 {
+        let known = app.meta.blob(repository, digest).await?;
+        known.ok_or_else(unknown)?;
+        if let Some(content) = app.blobs.read(digest).await? {
+            return Ok(content);
+        }
     }
-    content.ok_or_else(|| Error::BlobUnknown(digest.clone()))
+    tracing::error!(%repository, %digest, "the database names a blob that is not on the disk");
+    Err(unknown())
 }
 
 /// A manifest of this repository; without its bytes when only the head is wanted.

@@ -21,6 +21,7 @@ pub struct Stratad {
     command: PathBuf,
     data: PathBuf,
     options: Vec<String>,
+    settings: Vec<(String, String)>,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -46,16 +47,40 @@ impl Stratad {
         Self::launch_with(command, data, &[])
     }
 
+    /// A server that collects what no manifest names after `grace` seconds, and looks for it every second.
+    pub fn launch_collecting(command: &Path, data: &Path, grace: u64) -> Result<Self> {
+        let grace = format!("{grace}s");
+        let settings = [("STRATAD_GC_INTERVAL", "1s"), ("STRATAD_GC_GRACE", &grace)];
+        Self::launch_set(command, data, &[], &settings)
+    }
+
     fn launch_with(command: &Path, data: &Path, options: &[&str]) -> Result<Self> {
+        Self::launch_set(command, data, options, &[])
+    }
+
+    /// [`Stratad::launch`] with more options, and settings in the environment.
+    pub fn launch_set(
+        command: &Path,
+        data: &Path,
+        options: &[&str],
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let log = Arc::new(Mutex::new(String::new()));
+        let settings: Vec<(String, String)> = settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, address) = spawn(serve(command, data, any).args(&options), &log)?;
+        let mut serve = serve(command, data, any);
+        serve.args(&options).envs(settings.iter().cloned());
+        let (process, address) = spawn(&mut serve, &log)?;
         Ok(Self {
             process: Some(process),
             command: command.to_owned(),
             data: data.to_owned(),
             options,
+            settings,
             address,
             log,
         })
@@ -120,14 +145,26 @@ impl Stratad {
     /// Asks it to end, as a service manager would.
     #[track_caller]
     pub fn terminate(&self) {
-        let process = self.process.as_ref().expect("running");
-        kill_process(Pid::from_child(process), Signal::TERM).expect("signal");
+        self.signal(Signal::TERM);
     }
 
     /// [`Stratad::terminate`], and waits.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
+        self.wait()
+    }
+
+    /// Sends it a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("running");
+        kill_process(Pid::from_child(process), signal).expect("signal");
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("running");
         let limit = Instant::now() + Duration::from_secs(30);
         loop {
@@ -137,7 +174,7 @@ impl Stratad {
             if Instant::now() > limit {
                 let _ = process.kill();
                 let _ = process.wait();
-                panic!("stratad does not end on SIGTERM:\n{}", self.log());
+                panic!("stratad does not end:\n{}", self.log());
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -148,7 +185,10 @@ impl Stratad {
     pub fn start_again(&mut self) {
         self.kill();
         let mut command = serve(&self.command, &self.data, self.address);
-        match spawn(command.args(&self.options), &self.log) {
+        command
+            .args(&self.options)
+            .envs(self.settings.iter().cloned());
+        match spawn(&mut command, &self.log) {
             Ok((process, _)) => self.process = Some(process),
             Err(error) => panic!("{error:#}"),
         }

@@ -1,6 +1,8 @@
 //! kill -9 at random instants: of the server under pushes, deletes and moved tags from several clients, and of
 //! a pull.
 //!
+//! The server collects garbage meanwhile, and what no manifest names goes after [`GRACE`] seconds.
+//!
 //! STRATA_ROUNDS says how many times each is killed (30; hundreds take minutes), STRATA_SEED repeats
 //! the choices, though not the instants, of a run: a failure prints it.
 
@@ -10,7 +12,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -23,10 +25,13 @@ use strata_tests::place::{Place, remove_tree};
 use strata_tests::strata::Strata;
 use strata_tests::stratad::{Stratad, serve};
 use strata_tests::traffic::audit::{copy_of_database, names, strings, unsound};
-use strata_tests::traffic::{Client, audit};
+use strata_tests::traffic::{Client, audit, unswept};
 use strata_tests::tree::Tree;
 
 const CLIENTS: u64 = 4;
+
+/// Long enough for a push on a slow machine, short enough for much to be collected in a run.
+const GRACE: u64 = 3;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -59,15 +64,16 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
     let place = Place::new();
     let data = place.join("data");
     let mut clients: Vec<Client> = (0..CLIENTS)
-        .map(|number| Client::new(number, seed))
+        .map(|number| Client::of_collecting(number, seed, Duration::from_secs(GRACE)))
         .collect();
     let rounds = number("STRATA_ROUNDS", 30);
-    let (mut uploads, mut orphans) = (0, BTreeSet::new());
+    let (mut uploads, mut orphans, mut known) = (0, BTreeSet::new(), BTreeSet::new());
     for round in 0..rounds {
         if random.random_ratio(1, 4) {
             begin_and_kill(&data, Duration::from_micros(random.random_range(0..15_000)));
         }
-        let mut server = Stratad::start(&data);
+        let mut server =
+            Stratad::launch_collecting(&binary("stratad"), &data, GRACE).expect("start");
         let (address, killed) = (server.address(), &AtomicBool::new(false));
         thread::scope(|scope| {
             for client in &mut clients {
@@ -84,12 +90,11 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
             server.kill();
         });
         uploads += clients.iter().map(Client::uploads).sum::<usize>();
-        server.start_again();
         let audit = audit(&data).expect("a database");
         let mut wrong = audit.wrong;
-        let unswept = audit.orphan_uploads.iter();
-        wrong.extend(unswept.map(|id| format!("the upload {id} has no session and was not swept")));
         orphans.extend(audit.orphan_blobs);
+        known.extend(audit.blobs);
+        server.start_again();
         let verified = thread::scope(|scope| {
             let verify = |client| scope.spawn(move || Client::verify(client, address));
             let threads: Vec<_> = clients.iter_mut().map(verify).collect();
@@ -107,16 +112,39 @@ fn a_server_that_is_killed_keeps_what_it_acknowledged() {
             wrong.join("\n")
         );
     }
+    let swept = until_swept(&data);
+    let audit = audit(&data).expect("a database");
+    assert_eq!(audit.wrong, [""; 0]);
+    let collected = known.len() - known.intersection(&audit.blobs).count();
     let acknowledged: u64 = clients.iter().map(Client::acknowledged).sum();
     println!(
         "{rounds} kills, {acknowledged} changes acknowledged, all there; {uploads} uploads went on; \
-         {} blobs had no row",
-        orphans.len()
+         {} blobs had no row, all swept within {swept:?}; {collected} blobs of {} collected",
+        orphans.len(),
+        known.len()
     );
     assert!(
-        acknowledged > rounds && uploads > 0,
+        acknowledged > rounds && uploads > 0 && collected > 0,
         "hardly anything was tried"
     );
+}
+
+/// Lets a server sweep what the kills have left; how long that took.
+fn until_swept(data: &Path) -> Duration {
+    let server = Stratad::launch_collecting(&binary("stratad"), data, GRACE).expect("start");
+    let begun = Instant::now();
+    loop {
+        let left = unswept(data).expect("a database");
+        if left.is_empty() {
+            return begun.elapsed();
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "not swept: {left:?}\n{}",
+            server.log()
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// An image of some layers with large and many small files.

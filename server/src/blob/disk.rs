@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -120,18 +120,58 @@ impl BlobStore for Disk {
         .await
     }
 
-    async fn commit(&self, id: &UploadId, size: u64, digest: &Digest) -> Result<(), BlobError> {
+    async fn commit(
+        &self,
+        id: &UploadId,
+        size: u64,
+        digest: &Digest,
+        keep: bool,
+    ) -> Result<(), BlobError> {
         let (id, path) = (id.clone(), self.staged_path(id));
+        // A name of an upload that there is not: what a crash leaves of it is swept as such.
+        let spare = self.staged_path(&UploadId::random());
         let (cas, digest) = (self.cas.clone(), digest.clone());
         blocking(move || {
             let failed = |e| BlobError::new("cannot store", cas.path(&digest), e);
-            let file = open_staged(&id, &path, size)?;
+            let unsynced = |e| BlobError::unsynced(&path, e);
+            let mut file = open_staged(&id, &path, size)?;
             // What was appended is synced already; an empty file never was, nor is a shortened one.
             if size == 0 || file.metadata().map_err(failed)?.len() > size {
+                file = alone(file, &path, size, true)?;
                 file.set_len(size).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
+                file.sync_all().map_err(unsynced)?;
             }
-            cas.publish_synced(&path, &digest).map_err(failed)
+            let linked = if keep {
+                cas.link(&path, &digest, &spare).inspect_err(|_| {
+                    drop(fs::remove_file(&spare));
+                })
+            } else {
+                Err(io::ErrorKind::Unsupported.into())
+            };
+            match linked {
+                Err(e) if e.kind() == io::ErrorKind::Unsupported => cas.rename(&path, &digest),
+                linked => linked,
+            }
+            .map_err(failed)?;
+            cas.sync(&digest).map_err(unsynced)
+        })
+        .await
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
+        let (cas, digest) = (self.cas.clone(), digest.clone());
+        blocking(move || {
+            let removed = cas.remove(&digest);
+            removed.map_err(|e| BlobError::new("cannot remove", cas.path(&digest), e))
+        })
+        .await
+    }
+
+    async fn list(&self, shard: u8) -> Result<Vec<Digest>, BlobError> {
+        let cas = self.cas.clone();
+        blocking(move || {
+            let listed = cas.list(shard);
+            listed.map_err(|e| BlobError::new("cannot list", "blobs", e))
         })
         .await
     }
@@ -181,6 +221,31 @@ pub(super) fn open_staged(id: &UploadId, path: &Path, size: u64) -> Result<File,
         return Err(BlobError::Lost(id.clone()));
     }
     Ok(file)
+}
+
+/// A staged file under no other name, so that writing to it changes no blob: a crash or an error after
+/// [`BlobStore::commit`] leaves one file under both names. `changes` says whether anything will be written. The
+/// first `size` bytes are copied; they, and the name, are as durable as they were.
+pub(super) fn alone(file: File, path: &Path, size: u64, changes: bool) -> Result<File, BlobError> {
+    let failed = |e| BlobError::new("cannot copy", path, e);
+    if !changes || file.metadata().map_err(failed)?.nlink() < 2 {
+        return Ok(file);
+    }
+    let spare = path.with_file_name(UploadId::random().as_str());
+    let copy = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        let mut copy = options.open(&spare)?;
+        io::copy(&mut (&file).take(size), &mut copy)?;
+        copy.sync_all()?;
+        fs::rename(&spare, path)?;
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(copy)
+    };
+    copy().map_err(|error| {
+        drop(fs::remove_file(&spare));
+        failed(error)
+    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod writeback;
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -36,6 +36,15 @@ pub enum BlobError {
     /// A staged upload has fewer bytes than were recorded.
     #[error("the staged upload {0} has lost bytes")]
     Lost(UploadId),
+    /// What was written may not be on the disk, and no second try could tell: after a failed fsync(2) the kernel takes
+    /// the pages for written (<https://lwn.net/Articles/752063/>). The staged upload must go.
+    #[error("cannot make {path} durable: {source}")]
+    Unsynced {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Anything else that failed.
     #[error("{action} {path}: {source}")]
     Io {
@@ -49,16 +58,28 @@ pub enum BlobError {
 }
 
 impl BlobError {
+    fn unsynced(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        Self::Unsynced { path, source }
+    }
+
     fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(source),
-            _ => Self::Io {
-                action,
-                path: path.into(),
-                source,
-            },
+        if is_full(&source) {
+            return Self::Full(source);
+        }
+        let path = path.into();
+        Self::Io {
+            action,
+            path,
+            source,
         }
     }
+}
+
+/// Whether there is no room, for anyone or for this user.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// A blob to be sent, in the form that costs its store least.
@@ -99,7 +120,8 @@ pub trait BlobStore: Send + Sync {
     /// A blob's content; `None` when it is not here.
     async fn read(&self, digest: &Digest) -> Result<Option<BlobContent>, BlobError>;
     /// Appends to a staged upload at `position`, dropping what it may hold beyond it; what was
-    /// received is durable afterwards. On an error the upload is at `position` as before.
+    /// received is durable afterwards. On an error the upload is at `position` as before, but for
+    /// [`BlobError::Unsynced`].
     async fn append(
         &self,
         id: &UploadId,
@@ -114,8 +136,20 @@ pub trait BlobStore: Send + Sync {
         digester: Digester,
     ) -> Result<Digest, BlobError>;
     /// Makes the `size` bytes of a staged upload content, durably; the caller has proved `digest`.
-    /// Doing it twice, or at once from two uploads, is harmless.
-    async fn commit(&self, id: &UploadId, size: u64, digest: &Digest) -> Result<(), BlobError>;
+    /// Doing it twice, or at once from two uploads, is harmless: what was there is replaced, never missing
+    /// meanwhile. With `keep` it stays staged as well, if the store can do that, so that its session goes on from
+    /// where it was when what follows fails.
+    async fn commit(
+        &self,
+        id: &UploadId,
+        size: u64,
+        digest: &Digest,
+        keep: bool,
+    ) -> Result<(), BlobError>;
+    /// Removes a blob that nothing names; how many bytes that has freed, `None` when it was not there.
+    async fn delete(&self, digest: &Digest) -> Result<Option<u64>, BlobError>;
+    /// The blobs whose digests begin with this byte.
+    async fn list(&self, shard: u8) -> Result<Vec<Digest>, BlobError>;
     /// Frees a staged upload; fine if there is none.
     async fn abort(&self, id: &UploadId) -> Result<(), BlobError>;
     /// Every staged upload.

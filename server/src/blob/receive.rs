@@ -18,7 +18,7 @@ use strata_oci::cas::sync_dir;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::batch::{ALIGN, Batch, End, Gather};
-use super::disk::open_staged;
+use super::disk::{alone, open_staged};
 use super::writeback;
 use super::{Appended, BlobError, ByteStream};
 use crate::upload::{Position, UploadId};
@@ -132,7 +132,9 @@ impl Sink {
         Ok(Writing(spawn_blocking(move || {
             let mut target = match ready {
                 Ok(target) => target,
-                Err((id, path, start)) => Target::open(&id, path, start)?,
+                Err((id, path, start)) => {
+                    Target::open(&id, path, start, !batch.bytes().is_empty())?
+                }
             };
             target.write(batch.bytes())?;
             if last {
@@ -154,10 +156,12 @@ impl Writing {
 
 impl Target {
     /// Opens the file and drops what it holds beyond `start`: bytes of a request that was cut off by a crash.
-    fn open(id: &UploadId, path: PathBuf, start: u64) -> Result<Self, BlobError> {
+    fn open(id: &UploadId, path: PathBuf, start: u64, grows: bool) -> Result<Self, BlobError> {
         let file = open_staged(id, &path, start)?;
-        file.set_len(start)
-            .map_err(|e| BlobError::new("cannot resume", &path, e))?;
+        let failed = |e| BlobError::new("cannot resume", &path, e);
+        let changes = grows || file.metadata().map_err(failed)?.len() > start;
+        let file = alone(file, &path, start, changes)?;
+        file.set_len(start).map_err(failed)?;
         Ok(Self {
             file,
             path,
@@ -210,7 +214,7 @@ impl Target {
                 Some(uploads) if self.start == 0 => sync_dir(uploads),
                 _ => Ok(()),
             });
-        synced.map_err(|e| BlobError::new("cannot sync", &self.path, e))
+        synced.map_err(|e| BlobError::unsynced(&self.path, e))
     }
 }
 
@@ -247,7 +251,7 @@ impl Hash {
 
 /// Frees what a failed append has written: on a full disk it would stay full.
 async fn rolled_back(path: PathBuf, start: u64, error: BlobError) -> BlobError {
-    if matches!(error, BlobError::Lost(_)) {
+    if matches!(error, BlobError::Lost(_) | BlobError::Unsynced { .. }) {
         return error;
     }
     let truncate = move || File::options().write(true).open(&path)?.set_len(start);

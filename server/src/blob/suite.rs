@@ -19,6 +19,8 @@ pub(super) async fn check<B: BlobStore>(make: impl Fn() -> B) {
     lost_bytes_are_noticed(&make()).await;
     an_upload_can_be_dropped(&make()).await;
     the_same_content_can_be_stored_at_once(&make()).await;
+    what_is_kept_staged_is_not_the_blob(&make()).await;
+    what_is_deleted_is_gone_and_counted(&make()).await;
 }
 
 fn beginning() -> Position {
@@ -68,12 +70,15 @@ async fn what_is_appended_becomes_content(store: &impl BlobStore, size: usize) {
         None,
         "not before it is committed"
     );
-    store
-        .commit(&id, size as u64, &digest)
-        .await
-        .expect("commit");
-    assert_eq!(read(store, &digest).await, Some(content));
-    assert!(store.staged().await.expect("staged").is_empty());
+    for keep in [true, false] {
+        let committed = store.commit(&id, size as u64, &digest, keep).await;
+        committed.expect("commit");
+        assert_eq!(read(store, &digest).await.as_ref(), Some(&content));
+        assert_eq!(
+            store.staged().await.expect("staged").len(),
+            usize::from(keep)
+        );
+    }
 }
 
 async fn chunks_go_on_where_the_last_one_ended<B: BlobStore>(make: &impl Fn() -> B) {
@@ -96,7 +101,7 @@ async fn chunks_go_on_where_the_last_one_ended<B: BlobStore>(make: &impl Fn() ->
     assert!(long.algorithm() == Algorithm::Sha512 && long.matches(&content));
     let digest = position.digester.finish();
     store
-        .commit(&id, position.offset, &digest)
+        .commit(&id, position.offset, &digest, false)
         .await
         .expect("commit");
     assert_eq!(read(&store, &digest).await, Some(content));
@@ -125,7 +130,7 @@ async fn lost_bytes_are_noticed(store: &impl BlobStore) {
     let id = UploadId::random();
     let appended = store.append(&id, position, body(pieces(b"more"))).await;
     assert!(matches!(appended.map(|_| ()), Err(BlobError::Lost(_))));
-    let committed = store.commit(&id, 10, &Digest::of(b"")).await;
+    let committed = store.commit(&id, 10, &Digest::of(b""), false).await;
     assert!(matches!(committed, Err(BlobError::Lost(_))));
 }
 
@@ -143,13 +148,51 @@ async fn an_upload_can_be_dropped(store: &impl BlobStore) {
 async fn the_same_content_can_be_stored_at_once(store: &impl BlobStore) {
     let content = content(300_000);
     let digest = Digest::of(&content);
-    let upload = async || {
+    let upload = async |keep| {
         let id = UploadId::random();
         let appended = store.append(&id, beginning(), body(pieces(&content))).await;
         appended.expect("append");
-        store.commit(&id, 300_000, &digest).await
+        store.commit(&id, 300_000, &digest, keep).await
     };
-    let (a, b, c) = tokio::join!(upload(), upload(), upload());
+    let (a, b, c) = tokio::join!(upload(true), upload(false), upload(true));
     assert!(a.is_ok() && b.is_ok() && c.is_ok());
     assert_eq!(read(store, &digest).await.as_ref(), Some(&content));
+}
+
+/// An upload whose last request was broken off after it had become a blob goes on with other bytes.
+async fn what_is_kept_staged_is_not_the_blob(store: &impl BlobStore) {
+    let id = UploadId::random();
+    let appended = store.append(&id, beginning(), body(pieces(b"first"))).await;
+    let first = appended.expect("append").position;
+    let appended = store.append(&id, first.clone(), body(pieces(b" and last")));
+    let whole = appended.await.expect("append").position;
+    let digest = whole.digester.finish();
+    let committed = store.commit(&id, 14, &digest, true).await;
+    committed.expect("commit");
+    let appended = store.append(&id, first, body(pieces(b" and other"))).await;
+    let other = appended.expect("append").position;
+    let bytes = read(store, &digest).await.expect("there");
+    assert_eq!(bytes, b"first and last");
+    let digest = other.digester.finish();
+    let committed = store.commit(&id, 15, &digest, false).await;
+    committed.expect("commit");
+    let bytes = read(store, &digest).await.expect("there");
+    assert_eq!(bytes, b"first and other");
+}
+
+async fn what_is_deleted_is_gone_and_counted(store: &impl BlobStore) {
+    let (id, content) = (UploadId::random(), content(70_000));
+    let digest = Digest::of(&content);
+    let appended = store.append(&id, beginning(), body(pieces(&content))).await;
+    appended.expect("append");
+    let committed = store.commit(&id, 70_000, &digest, false).await;
+    committed.expect("commit");
+    let shard = u8::from_str_radix(&digest.hex()[..2], 16).expect("hex");
+    let listed = store.list(shard).await.expect("list");
+    assert!(listed.contains(&digest));
+    let other = store.list(shard.wrapping_add(1)).await.expect("list");
+    assert!(!other.contains(&digest));
+    assert_eq!(store.delete(&digest).await.expect("delete"), Some(70_000));
+    assert_eq!(store.delete(&digest).await.expect("delete"), None);
+    assert_eq!(read(store, &digest).await, None);
 }

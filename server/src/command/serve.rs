@@ -41,6 +41,10 @@ async fn serve(inputs: Inputs, loaded: Loaded, log: Arc<Log>) -> Result<(), Stri
     let listen = |kind| signal(kind).map_err(|error| error.to_string());
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
+    let second = second(
+        listen(SignalKind::terminate())?,
+        listen(SignalKind::interrupt())?,
+    );
     let hangup = listen(SignalKind::hangup())?;
     let config = loaded.config;
     let data = config.storage.data.clone();
@@ -67,10 +71,27 @@ async fn serve(inputs: Inputs, loaded: Loaded, log: Arc<Log>) -> Result<(), Stri
         notify::stopping();
         say("stopping");
     };
-    server.serve(listeners, shutdown).await;
+    tokio::select! {
+        () = server.serve(listeners, shutdown) => {}
+        () = second => {
+            // Nothing acknowledged is lost by that: it is what a crash would do.
+            say("stopped at once: what was under way is cut off");
+            std::process::exit(1);
+        }
+    }
     reloads.abort();
     say("stopped");
     Ok(())
+}
+
+/// The second signal to end: whoever sends it does not want to wait any longer.
+async fn second(mut terminate: Signal, mut interrupt: Signal) {
+    for _ in 0..2 {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
 }
 
 async fn reloads(mut hangup: Signal, inputs: Inputs, live: Live, log: Arc<Log>) {

@@ -1,6 +1,8 @@
 //! Refusals: which status and which of the protocol's codes say what went wrong
 //! (distribution-spec, "Error Codes"). Nowhere else is this decided.
 
+use std::io::ErrorKind;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CACHE_CONTROL, ETAG};
@@ -10,7 +12,7 @@ use strata_oci::error::{Envelope, ErrorCode};
 use strata_oci::manifest::ManifestError;
 use strata_oci::name::ParseNameError;
 
-use crate::blob::BlobError;
+use crate::blob::{BlobError, is_full};
 use crate::condition::ParseConditionError;
 use crate::error::Error;
 use crate::meta::MetaError;
@@ -158,9 +160,19 @@ fn status_and_code(cause: &Cause) -> (StatusCode, ErrorCode) {
             Error::Meta(MetaError::Full(_)) | Error::Blob(BlobError::Full(_)) => {
                 (S::INSUFFICIENT_STORAGE, ErrorCode::Unknown)
             }
-            Error::Meta(MetaError::Closed) => (S::SERVICE_UNAVAILABLE, ErrorCode::Unknown),
+            Error::Blob(BlobError::Unsynced { source, .. }) if is_full(source) => {
+                (S::INSUFFICIENT_STORAGE, ErrorCode::Unknown)
+            }
+            Error::Meta(MetaError::Closed | MetaError::ReadOnly(_)) => {
+                (S::SERVICE_UNAVAILABLE, ErrorCode::Unknown)
+            }
+            Error::Blob(BlobError::Io { source, .. } | BlobError::Unsynced { source, .. })
+                if source.kind() == ErrorKind::ReadOnlyFilesystem =>
+            {
+                (S::SERVICE_UNAVAILABLE, ErrorCode::Unknown)
+            }
             Error::Meta(MetaError::Newer { .. } | MetaError::Damaged(_) | MetaError::Failed(_))
-            | Error::Blob(BlobError::Lost(_) | BlobError::Io { .. }) => {
+            | Error::Blob(BlobError::Lost(_) | BlobError::Unsynced { .. } | BlobError::Io { .. }) => {
                 (S::INTERNAL_SERVER_ERROR, ErrorCode::Unknown)
             }
         },
@@ -180,7 +192,10 @@ fn envelope(cause: &Cause, status: StatusCode, code: ErrorCode) -> Envelope {
     if status.is_server_error() {
         let message = match status {
             StatusCode::INSUFFICIENT_STORAGE => "the registry's disk is full",
-            StatusCode::SERVICE_UNAVAILABLE => "the registry is stopping",
+            StatusCode::SERVICE_UNAVAILABLE => match cause {
+                Cause::Registry(Error::Meta(MetaError::Closed)) => "the registry is stopping",
+                _ => "the registry's disk can only be read",
+            },
             _ => "the registry failed; its log says why",
         };
         return Envelope::new(code, message);

@@ -4,12 +4,14 @@
 //! against garbage collection are decided together with the write that depends on them. Bytes are durable
 //! before a row names them, and rows leave before their bytes.
 
+#[cfg(test)]
+mod collection;
 mod sqlite;
 #[cfg(test)]
 mod suite;
 
 use std::error::Error as StdError;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,8 +23,9 @@ use crate::upload::{Position, Upload, UploadId};
 
 pub use sqlite::Sqlite;
 
-/// How long content that was just pushed, mounted or unlinked is safe from collection, in seconds.
-pub const LEASE: i64 = 24 * 60 * 60;
+/// Says how long content that was just pushed, mounted or asked for is safe from collection, and what a deleted
+/// manifest has named.
+pub type Grace = Box<dyn Fn() -> Duration + Send + Sync>;
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
@@ -48,6 +51,9 @@ pub enum MetaError {
     /// Its disk is full.
     #[error("the disk that holds the database is full")]
     Full(#[source] Box<dyn StdError + Send + Sync>),
+    /// It cannot be written: a disk that is mounted so, or was by the system after an error of its own.
+    #[error("the database can only be read: look at its disk and at who owns its files")]
+    ReadOnly(#[source] Box<dyn StdError + Send + Sync>),
     /// What it holds cannot be understood.
     #[error("the database is damaged: {0}")]
     Damaged(String),
@@ -117,6 +123,17 @@ pub enum DeleteManifest {
     Unknown,
     /// The condition does not hold: this is there, and stays.
     Refused(Digest),
+}
+
+/// What [`MetaStore::collect`] has taken away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many links.
+    pub links: u64,
+    /// Blobs whose bytes may go now, if they are not named again.
+    pub blobs: Vec<Digest>,
+    /// Whether there was more to look at than the limit.
+    pub more: bool,
 }
 
 /// A manifest that refers to another one.
@@ -191,6 +208,9 @@ type Result<T> = std::result::Result<T, MetaError>;
 pub trait MetaStore: Send + Sync {
     /// The size of a blob that the repository links.
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>>;
+    /// [`MetaStore::blob`] for a client that may go on without sending it: for half of a grace period at least it
+    /// is not collected. Writes only when that is not so already.
+    async fn hold_blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>>;
     /// A manifest with its bytes.
     async fn manifest(
         &self,
@@ -271,4 +291,13 @@ pub trait MetaStore: Send + Sync {
     fn is_alive(&self) -> bool;
     /// Every session.
     async fn upload_ids(&self) -> Result<Vec<UploadId>>;
+
+    /// Takes away links whose lease ended before `time` and that no manifest of their repository needs, and blobs
+    /// that nothing links; looks at no more than `limit` of each.
+    async fn collect(&self, time: i64, limit: usize) -> Result<Collected>;
+    /// Takes away the repositories that hold nothing, among `limit` of them; how many, and after which row
+    /// to go on, if there are more.
+    async fn collect_repositories(&self, after: i64, limit: usize) -> Result<(u64, Option<i64>)>;
+    /// Those of the digests that no blob has.
+    async fn unnamed(&self, digests: Vec<Digest>) -> Result<Vec<Digest>>;
 }

@@ -45,7 +45,12 @@ fn upload(repository: &Repository) -> Upload {
     }
 }
 
-fn new(repository: &Repository, text: String, media_type: &str, tags: &[&str]) -> NewManifest {
+pub(super) fn new(
+    repository: &Repository,
+    text: String,
+    media_type: &str,
+    tags: &[&str],
+) -> NewManifest {
     let manifest = Manifest::parse(text.as_bytes(), Some(media_type)).expect("manifest");
     let tags: Vec<Tag> = tags.iter().map(|t| t.parse().expect("tag")).collect();
     NewManifest {

@@ -131,7 +131,7 @@ pub async fn put_blob(
         };
         let stored = stored.await;
         if stored.is_err() {
-            app.blobs.abort(&upload.id).await?;
+            free(&app, &upload.id).await;
         }
         stored.map(|()| digest)
     })
@@ -216,7 +216,8 @@ async fn receive(
             discard(app, &upload.id).await?;
             return Err(Error::UploadUnknown);
         }
-        appended => appended?,
+        Err(error) => return Err(failed(app, &upload.id, error).await),
+        Ok(appended) => appended,
     };
     let actual = appended.position.offset - upload.position.offset;
     match (appended.interrupted, expected) {
@@ -281,12 +282,41 @@ async fn store(
         let expected = digest.clone();
         return Err(Error::DigestMismatch { expected, actual });
     }
-    app.blobs.commit(id, size, digest).await?;
+    // Between the bytes and their row nothing may take the bytes for garbage.
+    let pin = app.gc.pins.pin(digest).await;
+    if let Err(error) = app.blobs.commit(id, size, digest, has_session).await {
+        return Err(failed(app, id, error).await);
+    }
     let session = has_session.then_some(id);
     let finish = app
         .meta
         .finish_upload(&upload.repository, digest, size, session);
-    Ok(finish.await?)
+    finish.await?;
+    drop(pin);
+    // Until here the session could have gone on, also after a crash.
+    if has_session {
+        free(app, id).await;
+    }
+    Ok(())
+}
+
+/// After a failed fsync nobody can tell what is on the disk: the session ends, its client begins anew.
+async fn failed(app: &App, id: &UploadId, error: BlobError) -> Error {
+    if matches!(error, BlobError::Unsynced { .. }) {
+        // The bytes first: without them the session cannot go on, even if its row cannot be removed.
+        free(app, id).await;
+        if let Err(again) = app.meta.drop_upload(id).await {
+            tracing::warn!("cannot end the upload {id}, which may have lost bytes: {again}");
+        }
+    }
+    error.into()
+}
+
+/// Frees staged bytes that nobody will ask for; those that cannot be are removed by the next start.
+async fn free(app: &App, id: &UploadId) {
+    if let Err(error) = app.blobs.abort(id).await {
+        tracing::warn!("cannot free the staged upload {id}: {error}");
+    }
 }
 
 /// Forgets a session, then frees its bytes.

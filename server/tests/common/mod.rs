@@ -20,6 +20,7 @@ pub struct Registry {
     pub address: SocketAddr,
     pub dir: tempfile::TempDir,
     limits: Limits,
+    set: fn(&mut Config),
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -29,6 +30,15 @@ impl Registry {
     }
 
     pub fn with(limits: Limits) -> Self {
+        Self::made(limits, |_| {})
+    }
+
+    /// With settings of which `set` has changed some.
+    pub fn set(set: fn(&mut Config)) -> Self {
+        Self::made(Limits::default(), set)
+    }
+
+    fn made(limits: Limits, set: fn(&mut Config)) -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let running = None;
@@ -36,6 +46,7 @@ impl Registry {
             address,
             dir,
             limits,
+            set,
             running,
         };
         registry.run();
@@ -43,10 +54,11 @@ impl Registry {
     }
 
     fn run(&mut self) {
-        let config = Config {
+        let mut config = Config {
             limits: self.limits.clone(),
             ..Config::new(self.dir.path())
         };
+        (self.set)(&mut config);
         let (stop, stopped) = oneshot::channel::<()>();
         let (send, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {

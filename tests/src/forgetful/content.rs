@@ -102,6 +102,12 @@ impl Content {
         self.durable.cut(self.now.size);
     }
 
+    /// A sync has failed: what was to become durable is taken for written, as kernels do, and never will be unless
+    /// it is written again.
+    pub(super) fn lose(&mut self) {
+        self.dirty.clear();
+    }
+
     /// Leaves what is durable; with `luck`, also any part of what is not: each block for itself, and the
     /// size for itself.
     pub(super) fn forget(&mut self, luck: Option<&mut StdRng>) {
@@ -153,6 +159,17 @@ mod tests {
         content.sync();
         content.forget(None);
         assert_eq!(content.read(0, 100), b"fi");
+    }
+
+    #[test]
+    fn a_second_sync_does_not_mend_one_that_failed() {
+        let mut content = Content::default();
+        content.write(0, b"lost");
+        content.lose();
+        content.sync();
+        assert_eq!(content.read(0, 4), b"lost");
+        content.forget(None);
+        assert_eq!(content.read(0, 4), [0; 4]);
     }
 
     #[test]

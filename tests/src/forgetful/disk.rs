@@ -97,6 +97,7 @@ pub(super) struct Disk {
     operations: u64,
     cut_at: Option<u64>,
     cut: bool,
+    fails: Option<(u64, Errno)>,
 }
 
 type Result<T> = std::result::Result<T, Errno>;
@@ -113,6 +114,7 @@ impl Disk {
             operations: 0,
             cut_at: None,
             cut: false,
+            fails: None,
         };
         let root = Kind::Directory(Directory::default());
         disk.nodes
@@ -133,6 +135,16 @@ impl Disk {
         self.cut_at = Some(operation);
     }
 
+    pub(super) fn fail_at(&mut self, operation: u64, error: Errno) {
+        self.fails = Some((operation, error));
+    }
+
+    /// No operation fails any more; whether one has.
+    pub(super) fn heal(&mut self) -> bool {
+        let fails = self.fails.take();
+        fails.is_some_and(|(at, _)| self.operations >= at)
+    }
+
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }
@@ -150,7 +162,10 @@ impl Disk {
     fn operation(&mut self) -> Result<()> {
         self.operations += 1;
         self.cut |= self.cut_at.is_some_and(|at| self.operations >= at);
-        self.powered()
+        match self.fails {
+            Some((at, error)) if self.operations == at => Err(error),
+            _ => self.powered(),
+        }
     }
 
     fn powered(&self) -> Result<()> {
@@ -310,7 +325,12 @@ impl Disk {
 
     /// Makes a file's bytes or a directory's names durable.
     pub(super) fn sync(&mut self, inode: u64) -> Result<()> {
-        self.operation()?;
+        if let Err(error) = self.operation() {
+            if let Kind::File(content) = &mut self.node_mut(inode)?.kind {
+                content.lose();
+            }
+            return Err(error);
+        }
         let deaf = self.deaf;
         let Node { kind, name, .. } = self.node_mut(inode)?;
         let name = name.to_string_lossy();
@@ -330,6 +350,7 @@ impl Disk {
         self.deaf = None;
         self.cut_at = None;
         self.cut = false;
+        self.fails = None;
         match loss {
             Loss::Nothing => {}
             Loss::All => self.forget(None),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use disk::Disk;
@@ -90,6 +91,17 @@ impl Forgetful {
     /// Cuts the power at the moment of the change or sync of this number, see [`Forgetful::operations`].
     pub fn cut_at(&self, operation: u64) {
         self.disk().cut_at(operation);
+    }
+
+    /// Lets the change or sync of this number fail, alone. Of a sync that fails the file's bytes are lost: a second one
+    /// says that all is well, and it is not (<https://lwn.net/Articles/752063/>).
+    pub fn fail_at(&self, operation: u64, error: Errno) {
+        self.disk().fail_at(operation, error);
+    }
+
+    /// Lets nothing fail any more; whether anything has.
+    pub fn heal(&self) -> bool {
+        self.disk().heal()
     }
 
     /// Cuts the power now: from here on nothing becomes durable and everything fails with EIO, so that a

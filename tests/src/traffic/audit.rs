@@ -17,27 +17,32 @@ pub struct Audit {
     /// Rows that are not so, in words.
     pub wrong: Vec<String>,
     /// Blobs with a row.
-    pub blobs: usize,
+    pub blobs: BTreeSet<String>,
     /// Files of blobs that no row names.
     pub orphan_blobs: Vec<String>,
-    /// Files of uploads that no session names.
-    pub orphan_uploads: Vec<String>,
 }
 
-/// Looks into `data`, while no request is under way.
+/// Looks into `data`, while no server uses it.
 pub fn audit(data: &Path) -> Result<Audit> {
     let mut audit = Audit::default();
     let (_copy, db) = copy_of_database(&data.join("stratad.db"))?;
     audit.wrong.extend(unsound(&db)?);
     check_blobs(&db, data, &mut audit)?;
     check_manifests(&db, &mut audit)?;
-    let sessions = strings(&db, "SELECT id FROM upload")?;
-    for name in names(&data.join("uploads")) {
-        if !sessions.contains(&name) {
-            audit.orphan_uploads.push(name);
-        }
-    }
     Ok(audit)
+}
+
+/// Files of blobs that no row names and of uploads that no session names: what a server that has nothing to do will have
+/// swept sooner or later.
+pub fn unswept(data: &Path) -> Result<Vec<String>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let db = Connection::open_with_flags(data.join("stratad.db"), flags)?;
+    let (files, staged) = (blob_files(data), names(&data.join("uploads")));
+    let blobs = BTreeSet::from_iter(strings(&db, "SELECT digest FROM blob")?);
+    let sessions = strings(&db, "SELECT id FROM upload")?;
+    let orphans = files.into_iter().filter(|file| !blobs.contains(file));
+    let staged = staged.into_iter().filter(|name| !sessions.contains(name));
+    Ok(orphans.chain(staged).collect())
 }
 
 /// A database with its log, copied, and the directory that holds the copy. Nobody may be writing to it.
@@ -64,18 +69,7 @@ pub fn unsound(db: &Connection) -> Result<Vec<String>> {
 
 fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
     let rows = strings(db, "SELECT size || ' ' || digest FROM blob")?;
-    let mut files = BTreeSet::new();
-    for algorithm in names(&data.join("blobs")) {
-        for shard in names(&data.join("blobs").join(&algorithm)) {
-            let directory = data.join("blobs").join(&algorithm).join(shard);
-            files.extend(
-                names(&directory)
-                    .into_iter()
-                    .map(|hex| format!("{algorithm}:{hex}")),
-            );
-        }
-    }
-    audit.blobs = rows.len();
+    let mut files = blob_files(data);
     for row in rows {
         let (size, digest) = row.split_once(' ').context("a size and a digest")?;
         let parsed: Digest = digest.parse()?;
@@ -94,9 +88,26 @@ fn check_blobs(db: &Connection, data: &Path, audit: &mut Audit) -> Result<()> {
                 .push(format!("{digest} has a row and no bytes: {error}")),
         }
         files.remove(digest);
+        audit.blobs.insert(digest.to_owned());
     }
     audit.orphan_blobs = files.into_iter().collect();
     Ok(())
+}
+
+/// The digests that files in the blobs' directories are named by.
+fn blob_files(data: &Path) -> BTreeSet<String> {
+    let mut files = BTreeSet::new();
+    for algorithm in names(&data.join("blobs")) {
+        for shard in names(&data.join("blobs").join(&algorithm)) {
+            let directory = data.join("blobs").join(&algorithm).join(shard);
+            files.extend(
+                names(&directory)
+                    .into_iter()
+                    .map(|hex| format!("{algorithm}:{hex}")),
+            );
+        }
+    }
+    files
 }
 
 fn check_manifests(db: &Connection, audit: &mut Audit) -> Result<()> {

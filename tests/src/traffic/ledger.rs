@@ -40,6 +40,10 @@ impl Key {
         }
     }
 
+    pub(super) fn is_blob(&self) -> bool {
+        matches!(self.what, What::Blob(_))
+    }
+
     /// Where a server has it.
     pub(super) fn target(&self) -> String {
         let repository = &self.repository;

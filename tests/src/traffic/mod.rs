@@ -8,10 +8,10 @@ pub mod audit;
 mod ledger;
 mod upload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Error, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -20,7 +20,7 @@ use serde_json::json;
 use strata_oci::digest::Digest;
 use strata_oci::media::{OCI_CONFIG, OCI_LAYER_GZIP, OCI_MANIFEST};
 
-pub use audit::{Audit, audit};
+pub use audit::{Audit, audit, unswept};
 use ledger::{Key, Ledger};
 use upload::Upload;
 
@@ -57,6 +57,10 @@ pub struct Client {
     loose: Vec<(String, Digest)>,
     manifests: BTreeMap<Digest, Vec<u8>>,
     acknowledged: u64,
+    /// How long the server keeps what no manifest names.
+    grace: Option<Duration>,
+    /// When a blob was last known to be leased anew.
+    leased: BTreeMap<Key, Instant>,
 }
 
 impl Client {
@@ -70,7 +74,16 @@ impl Client {
             loose: Vec::new(),
             manifests: BTreeMap::new(),
             acknowledged: 0,
+            grace: None,
+            leased: BTreeMap::new(),
         }
+    }
+
+    /// A client of a server that collects what no manifest names, after this time.
+    pub fn of_collecting(number: u64, seed: u64, grace: Duration) -> Self {
+        let mut client = Self::new(number, seed);
+        client.grace = Some(grace);
+        client
     }
 
     /// How many changes were acknowledged so far.
@@ -118,8 +131,30 @@ impl Client {
         self.ledger.begin(changes);
         let reply = accept(request()?, expected)?;
         self.ledger.settle(changes);
+        let now = Instant::now();
+        let there = changes.iter().filter(|(_, state)| state.is_some());
+        self.leased.extend(there.map(|(key, _)| (key.clone(), now)));
         self.acknowledged += 1;
         Ok(reply)
+    }
+
+    /// Whether a blob may have been collected, if no manifest names it.
+    fn may_be_gone(&self, key: &Key) -> bool {
+        let since = |at: &Instant| self.grace.is_some_and(|grace| at.elapsed() >= grace);
+        key.is_blob() && self.leased.get(key).is_none_or(since) && self.grace.is_some()
+    }
+
+    /// The blobs that a manifest names, as they are called in a repository.
+    fn named(&self, repository: &str, manifest: &Digest) -> Vec<Key> {
+        let view: serde_json::Value = self.manifests.get(manifest).map_or(json!({}), |bytes| {
+            serde_json::from_slice(bytes).unwrap_or_default()
+        });
+        let layers = view["layers"].as_array().into_iter().flatten();
+        let digests = layers.chain([&view["config"]]).map(|d| &d["digest"]);
+        let digests = digests.filter_map(|digest| digest.as_str()?.parse().ok());
+        digests
+            .map(|digest| Key::blob(repository, digest))
+            .collect()
     }
 
     fn push_image(&mut self, server: SocketAddr, repository: &str) -> io::Result<()> {
@@ -169,7 +204,18 @@ impl Client {
         let target = format!("/v2/{repository}/manifests/{reference}");
         let headers = [("Content-Type", OCI_MANIFEST)];
         let put = || send(server, "PUT", &target, &headers, manifest);
-        self.change(&changes, 201, put).map(drop)
+        let put = self.change(&changes, 201, put).map(drop);
+        let named = self.named(repository, &Digest::of(manifest));
+        match put {
+            // So slow that what it names was collected meanwhile: push it again some time.
+            Err(error)
+                if error.to_string().contains("MANIFEST_BLOB_UNKNOWN")
+                    && named.iter().any(|key| self.may_be_gone(key)) =>
+            {
+                Ok(())
+            }
+            put => put,
+        }
     }
 
     fn push_loose(&mut self, server: SocketAddr, repository: &str) -> io::Result<()> {
@@ -216,8 +262,12 @@ impl Client {
             changes.push((Key::tag(repository, tag), None));
         }
         let target = format!("/v2/{repository}/manifests/{digest}");
-        self.change(&changes, 202, || send(server, "DELETE", &target, &[], b""))
-            .map(drop)
+        let named = self.named(repository, digest);
+        let deleted = self.change(&changes, 202, || send(server, "DELETE", &target, &[], b""));
+        // Acknowledged or not, the deletion gives what was named a new lease.
+        let now = Instant::now();
+        self.leased.extend(named.into_iter().map(|key| (key, now)));
+        deleted.map(drop)
     }
 
     fn delete_blob(&mut self, server: SocketAddr) -> io::Result<()> {
@@ -228,8 +278,14 @@ impl Client {
         let (repository, digest) = self.loose.swap_remove(choice);
         let target = format!("/v2/{repository}/blobs/{digest}");
         let change = [(Key::blob(&repository, digest), None)];
-        self.change(&change, 202, || send(server, "DELETE", &target, &[], b""))
-            .map(drop)
+        let deleted = self.change(&change, 202, || send(server, "DELETE", &target, &[], b""));
+        match deleted {
+            Err(error) if is_refusal(&error, 404) && self.may_be_gone(&change[0].0) => {
+                self.ledger.settle(&change);
+                Ok(())
+            }
+            deleted => deleted.map(drop),
+        }
     }
 
     fn mount(&mut self, server: SocketAddr) -> io::Result<()> {
@@ -244,7 +300,11 @@ impl Client {
         };
         let target = format!("/v2/{to}/blobs/uploads/?mount={digest}&from={from}");
         let change = [(Key::blob(&to, digest.clone()), Some(digest.clone()))];
-        self.change(&change, 201, || send(server, "POST", &target, &[], b""))?;
+        let source = Key::blob(&from, digest.clone());
+        match self.change(&change, 201, || send(server, "POST", &target, &[], b"")) {
+            Err(error) if is_refusal(&error, 202) && self.may_be_gone(&source) => return Ok(()),
+            mounted => drop(mounted?),
+        }
         if !self.loose.contains(&(to.clone(), digest.clone())) {
             self.loose.push((to, digest));
         }
@@ -268,10 +328,22 @@ impl Client {
         bytes(&mut self.random)
     }
 
+    /// The blobs that are named by manifests that are certainly there.
+    fn protected(&self) -> BTreeSet<Key> {
+        let mut protected = BTreeSet::new();
+        for repository in &self.repositories {
+            for manifest in self.ledger.manifests(repository) {
+                protected.extend(self.named(repository, &manifest));
+            }
+        }
+        protected
+    }
+
     /// Compares all that is known with what the server says, and goes on with some of the uploads.
     /// Returns what is not so; afterwards what the server says is what is known.
     pub fn verify(&mut self, server: SocketAddr) -> io::Result<Vec<String>> {
         let mut wrong = self.verify_uploads(server)?;
+        let protected = self.protected();
         for key in self.ledger.keys() {
             let found = observe(server, &key);
             let found = match found? {
@@ -281,6 +353,10 @@ impl Client {
                     continue;
                 }
             };
+            if found.is_none() && !protected.contains(&key) && self.may_be_gone(&key) {
+                self.ledger.settle(&[(key, None)]);
+                continue;
+            }
             wrong.extend(self.ledger.observe(&key, found));
         }
         let ledger = &self.ledger;
@@ -313,6 +389,11 @@ fn observe(server: SocketAddr, key: &Key) -> io::Result<Result<Option<Digest>, S
             String::from_utf8_lossy(&reply.body)
         )),
     })
+}
+
+/// Whether a request was answered with this status instead of the one that was expected.
+fn is_refusal(error: &Error, status: u16) -> bool {
+    error.to_string().starts_with(&format!("{status} instead"))
 }
 
 /// Passes an answer on if it has the expected status.

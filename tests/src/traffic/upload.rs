@@ -23,6 +23,8 @@ pub(super) struct Upload {
     sent: usize,
     /// Whether its last request may have been taken.
     finishing: bool,
+    /// Whether the server has said that it could not take a request: then the session may have ended.
+    refused: bool,
 }
 
 const BYTES: (&str, &str) = ("Content-Type", "application/octet-stream");
@@ -116,6 +118,7 @@ impl Client {
             acknowledged: 0,
             sent: 0,
             finishing: false,
+            refused: false,
         })
     }
 
@@ -140,6 +143,7 @@ impl Client {
             headers,
             &upload.bytes[from..to],
         )?;
+        upload.refused |= reply.status >= 500;
         let reply = accept(reply, 202)?;
         upload.location = location(&reply);
         upload.acknowledged = Upload::offset(&reply)?;
@@ -161,10 +165,16 @@ impl Client {
         let target = format!("{}{}digest={digest}", upload.location, upload.separator());
         let rest = &upload.bytes[upload.acknowledged..];
         let change = [(Key::blob(&upload.repository, digest.clone()), Some(digest))];
-        self.change(&change, 201, || {
+        let finished = self.change(&change, 201, || {
             send(server, "PUT", &target, &[BYTES], rest)
-        })?;
-        self.uploads.remove(number);
+        });
+        match finished {
+            Ok(_) => drop(self.uploads.remove(number)),
+            Err(error) => {
+                self.uploads[number].refused |= error.to_string().starts_with('5');
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -189,6 +199,8 @@ impl Client {
                     upload.sent = offset;
                     left.push(upload);
                 }
+                // Its bytes may not have been durable; that nothing else is lost is asked below.
+                404 if upload.refused => {}
                 // It ended together with the blob's coming; that the blob is there is asked below.
                 404 if upload.finishing => {
                     let (key, digest) = (
@@ -208,12 +220,8 @@ impl Client {
             }
             if let Err(error) = self.finish(server, number) {
                 let upload = self.uploads.remove(number);
-                // A last request that was broken off between the blob's bytes and its row may have used up the
-                // session's bytes; the client was told nothing and starts again.
-                if !(broken_off && error.to_string().contains("BLOB_UPLOAD_UNKNOWN")) {
-                    let (location, had) = (upload.location, upload.acknowledged);
-                    wrong.push(format!("{location} cannot go on from {had}: {error}"));
-                }
+                let (location, had) = (upload.location, upload.acknowledged);
+                wrong.push(format!("{location} cannot go on from {had}: {error}"));
             }
         }
         Ok(wrong)

@@ -4,6 +4,7 @@
 //! so that none waits for a lock, and those that arrive together share one commit and with it one
 //! fsync (<https://sqlite.org/wal.html>). `synchronous=FULL` makes a commit survive a power cut.
 
+mod collect;
 mod open;
 mod read;
 mod threads;
@@ -17,8 +18,8 @@ use rusqlite::ErrorCode;
 use strata_oci::{Digest, Repository};
 
 use super::{
-    DeleteManifest, Listed, MetaError, MetaStore, NewManifest, Page, PutManifest, Referrer, Result,
-    StoredManifest, Totals,
+    Collected, DeleteManifest, Grace, Listed, MetaError, MetaStore, NewManifest, Page, PutManifest,
+    Referrer, Result, StoredManifest, Totals, now,
 };
 use crate::condition::Condition;
 use crate::route::Reference;
@@ -31,14 +32,15 @@ pub struct Sqlite {
     writer: Writer,
     readers: Readers,
     metrics: Arc<DatabaseMetrics>,
+    grace: Grace,
 }
 
 impl Sqlite {
-    /// Opens or makes the database and brings its schema up to date.
+    /// Opens or makes the database and brings its schema up to date. `grace` is asked how long leases are.
     ///
     /// # Errors
     /// [`MetaError::Newer`] when a later version wrote it, and what SQLite says.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, grace: Grace) -> Result<Self> {
         let writer = open::writer(path).map_err(|error| match error {
             MetaError::Damaged(why) => MetaError::Damaged(format!("{}: {why}", path.display())),
             error => error,
@@ -56,6 +58,7 @@ impl Sqlite {
             writer: Writer::start(writer, Arc::clone(&metrics))?,
             readers: Readers::start(threads, here, Arc::clone(&metrics))?,
             metrics,
+            grace,
         })
     }
 
@@ -63,12 +66,23 @@ impl Sqlite {
     pub fn metrics(&self) -> Arc<DatabaseMetrics> {
         Arc::clone(&self.metrics)
     }
+
+    /// When a lease ends that begins now.
+    fn until(&self) -> i64 {
+        now().saturating_add(self.grace())
+    }
+
+    /// In seconds; far from the greatest integer, which says that no lease is needed.
+    fn grace(&self) -> i64 {
+        i64::from(u32::try_from((self.grace)().as_secs()).unwrap_or(u32::MAX))
+    }
 }
 
 impl From<rusqlite::Error> for MetaError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error.into()),
+            Some(ErrorCode::ReadOnly) => Self::ReadOnly(error.into()),
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 Self::Damaged(error.to_string())
             }
@@ -83,6 +97,28 @@ impl MetaStore for Sqlite {
         let (repository, digest) = (repository.clone(), digest.clone());
         let job = move |db: &_| read::blob(db, &repository, &digest);
         self.readers.look_up(job).await
+    }
+
+    async fn hold_blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<u64>> {
+        let (repository, digest) = (repository.clone(), digest.clone());
+        let asked = (repository.clone(), digest.clone());
+        let job = move |db: &_| read::leased_blob(db, &asked.0, &asked.1);
+        let Some((size, leased_until)) = self.readers.look_up(job).await? else {
+            return Ok(None);
+        };
+        if self.grace() == 0 || leased_until >= now().saturating_add(self.grace() / 2) {
+            return Ok(Some(size));
+        }
+        let until = self.until();
+        let job = move |db: &_| collect::hold(db, &repository, &digest, until);
+        match self.writer.run(job).await {
+            // What cannot be written cannot be collected either: reading goes on.
+            Err(error) => {
+                tracing::warn!("cannot prolong the lease of a blob: {error}");
+                Ok(Some(size))
+            }
+            held => held,
+        }
     }
 
     async fn manifest(
@@ -176,8 +212,10 @@ impl MetaStore for Sqlite {
     ) -> Result<()> {
         let (repository, digest) = (repository.clone(), digest.clone());
         let session = session.cloned();
-        let job =
-            move |db: &_| write::finish_upload(db, &repository, &digest, size, session.as_ref());
+        let until = self.until();
+        let job = move |db: &_| {
+            write::finish_upload(db, &repository, &digest, size, session.as_ref(), until)
+        };
         self.writer.run(job).await
     }
 
@@ -189,12 +227,14 @@ impl MetaStore for Sqlite {
 
     async fn mount(&self, from: &Repository, to: &Repository, digest: &Digest) -> Result<bool> {
         let (from, to, digest) = (from.clone(), to.clone(), digest.clone());
-        let job = move |db: &_| write::mount(db, &from, &to, &digest);
+        let until = self.until();
+        let job = move |db: &_| write::mount(db, &from, &to, &digest, until);
         self.writer.run(job).await
     }
 
     async fn put_manifest(&self, new: NewManifest) -> Result<PutManifest> {
-        let job = move |db: &_| write::put_manifest(db, &new);
+        let until = self.until();
+        let job = move |db: &_| write::put_manifest(db, &new, until);
         self.writer.run(job).await
     }
 
@@ -206,7 +246,9 @@ impl MetaStore for Sqlite {
     ) -> Result<DeleteManifest> {
         let (repository, reference) = (repository.clone(), reference.clone());
         let condition = condition.clone();
-        let job = move |db: &_| write::delete_manifest(db, &repository, &reference, &condition);
+        let until = self.until();
+        let job =
+            move |db: &_| write::delete_manifest(db, &repository, &reference, &condition, until);
         self.writer.run(job).await
     }
 
@@ -242,16 +284,39 @@ impl MetaStore for Sqlite {
     async fn upload_ids(&self) -> Result<Vec<UploadId>> {
         self.readers.run(read::upload_ids).await
     }
+
+    async fn collect(&self, time: i64, limit: usize) -> Result<Collected> {
+        let job = move |db: &_| collect::collect(db, time, limit);
+        self.writer.run(job).await
+    }
+
+    async fn collect_repositories(&self, after: i64, limit: usize) -> Result<(u64, Option<i64>)> {
+        let job = move |db: &_| collect::collect_repositories(db, after, limit);
+        self.writer.run(job).await
+    }
+
+    async fn unnamed(&self, digests: Vec<Digest>) -> Result<Vec<Digest>> {
+        let job = move |db: &_| read::unnamed(db, digests);
+        self.readers.run(job).await
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
     async fn sqlite_is_a_meta_store() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let make = || Sqlite::open(&dir.path().join("stratad.db")).expect("open");
+        let stored = |name: &str, grace| {
+            let grace = Box::new(move || grace);
+            Sqlite::open(&dir.path().join(name), grace).expect("open")
+        };
+        let hour = Duration::from_secs(3600);
+        crate::meta::collection::check(|grace| stored("collection.db", grace)).await;
+        let make = || stored("stratad.db", hour);
         crate::meta::suite::check(make).await;
         let told = make().totals().await.expect("totals");
         let db = open::reader(&dir.path().join("stratad.db")).expect("open");
@@ -280,7 +345,7 @@ mod tests {
     async fn a_probe_is_a_write() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("stratad.db");
-        let store = Sqlite::open(&path).expect("open");
+        let store = Sqlite::open(&path, Box::new(|| Duration::ZERO)).expect("open");
         let before = super::super::now();
         store.probe().await.expect("probe");
         let db = open::reader(&path).expect("open");

@@ -38,6 +38,36 @@ pub(super) fn blob(
     Ok(size.optional()?)
 }
 
+/// The size of a blob that the repository links, and until when that is leased.
+pub(super) fn leased_blob(
+    db: &Connection,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Option<(u64, i64)>> {
+    let mut statement = db.prepare_cached(
+        "SELECT b.size, l.leased_until FROM repository r
+         JOIN blob b ON b.digest = ?2
+         JOIN repository_blob l ON l.repository_id = r.id AND l.blob_id = b.id
+         WHERE r.name = ?1",
+    )?;
+    let found = statement.query_row(params![repository.as_str(), digest.to_string()], |row| {
+        Ok((unsigned(row, 0)?, row.get(1)?))
+    });
+    Ok(found.optional()?)
+}
+
+/// Those of the digests that no blob has.
+pub(super) fn unnamed(db: &Connection, digests: Vec<Digest>) -> Result<Vec<Digest>> {
+    let mut named = db.prepare_cached("SELECT EXISTS (SELECT 1 FROM blob WHERE digest = ?1)")?;
+    let mut unnamed = Vec::new();
+    for digest in digests {
+        if !named.query_row([digest.to_string()], |row| row.get(0))? {
+            unnamed.push(digest);
+        }
+    }
+    Ok(unnamed)
+}
+
 pub(super) fn manifest(
     db: &Connection,
     repository: &Repository,
@@ -200,7 +230,7 @@ fn one_more(page: &Page) -> i64 {
 }
 
 /// A column that holds a value's text.
-fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
+pub(super) fn parsed<T>(row: &Row<'_>, column: usize) -> rusqlite::Result<T>
 where
     T: std::str::FromStr,
     T::Err: std::error::Error + Send + Sync + 'static,

@@ -5,11 +5,12 @@
 //! commit is durable.
 
 use std::collections::VecDeque;
+use std::error::Error as StdError;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::super::{MetaError, Result};
@@ -20,30 +21,28 @@ const BATCH: usize = 128;
 
 /// Answers the caller once the commit's outcome is known.
 type Answer = Box<dyn FnOnce(Option<&NotCommitted>) + Send>;
-/// Runs in the transaction.
-type WriteJob = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// Runs in the transaction; also says why, if it has ended the transaction for all who share it.
+type WriteJob = Box<dyn FnOnce(&Connection) -> (Answer, Option<NotCommitted>) + Send>;
 
 /// Why a commit failed, for each caller who shared it.
 struct NotCommitted {
-    full: bool,
+    make: fn(Box<dyn StdError + Send + Sync>) -> MetaError,
     reason: String,
 }
 
 impl NotCommitted {
-    fn new(error: &rusqlite::Error) -> Self {
-        Self {
-            full: error.sqlite_error_code() == Some(ErrorCode::DiskFull),
-            reason: error.to_string(),
-        }
+    fn new(error: &MetaError) -> Self {
+        let make = match error {
+            MetaError::Full(_) => MetaError::Full,
+            MetaError::ReadOnly(_) => MetaError::ReadOnly,
+            _ => MetaError::Failed,
+        };
+        let reason = error.source().map_or(error.to_string(), |s| s.to_string());
+        Self { make, reason }
     }
 
     fn as_error(&self) -> MetaError {
-        let reason = self.reason.clone().into();
-        if self.full {
-            MetaError::Full(reason)
-        } else {
-            MetaError::Failed(reason)
-        }
+        (self.make)(self.reason.clone().into())
     }
 }
 
@@ -90,15 +89,27 @@ impl Writer {
     {
         let (sender, answer) = oneshot::channel();
         let job: WriteJob = Box::new(move |db| {
-            let outcome = in_savepoint(db, work);
-            Box::new(move |failure| {
+            let begun = !db.is_autocommit();
+            let outcome = if begun {
+                in_savepoint(db, work)
+            } else {
+                // BEGIN failed, or an earlier job's error (a full disk) ended the transaction.
+                Err(MetaError::Failed("the transaction was rolled back".into()))
+            };
+            let ended = match &outcome {
+                Err(error) if begun && db.is_autocommit() => Some(NotCommitted::new(error)),
+                _ => None,
+            };
+            let answer = move |failure: Option<&NotCommitted>| {
                 let outcome = match (outcome, failure) {
                     (Ok(_), Some(failure)) => Err(failure.as_error()),
+                    (Err(_), Some(failure)) if !begun => Err(failure.as_error()),
                     (outcome, _) => outcome,
                 };
                 // A caller that has gone away does not need the answer.
                 drop(sender.send(outcome));
-            })
+            };
+            (Box::new(answer), ended)
         });
         let begun = Instant::now();
         self.metrics.waiting.inc();
@@ -111,24 +122,30 @@ impl Writer {
 
 /// Runs the jobs in one transaction, then answers all of them.
 fn commit(db: &Connection, jobs: impl Iterator<Item = WriteJob>) {
-    let begun = db.execute_batch("BEGIN IMMEDIATE");
-    let answers: Vec<Answer> = jobs.map(|job| job(db)).collect();
-    let committed = begun.and_then(|()| db.execute_batch("COMMIT"));
+    let failed = |error: rusqlite::Error| NotCommitted::new(&error.into());
+    let begun = db.execute_batch("BEGIN IMMEDIATE").map_err(failed);
+    let (mut answers, mut ended) = (Vec::new(), None);
+    for job in jobs {
+        let (answer, why) = job(db);
+        answers.push(answer);
+        ended = ended.or(why);
+    }
+    // The first reason is the true one: without a transaction COMMIT fails too.
+    let committed = match (begun, ended) {
+        (Err(why), _) | (Ok(()), Some(why)) => Err(why),
+        (Ok(()), None) => db.execute_batch("COMMIT").map_err(failed),
+    };
     if committed.is_err() && !db.is_autocommit() {
         // What failed is told below; a transaction left open would fail every later one.
         drop(db.execute_batch("ROLLBACK"));
     }
-    let failure = committed.err().map(|error| NotCommitted::new(&error));
+    let failure = committed.err();
     for answer in answers {
         answer(failure.as_ref());
     }
 }
 
 fn in_savepoint<T>(db: &Connection, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-    if db.is_autocommit() {
-        // BEGIN failed, or an earlier job's error (a full disk) ended the transaction.
-        return Err(MetaError::Failed("the transaction was rolled back".into()));
-    }
     db.execute_batch("SAVEPOINT job")?;
     let outcome = work(db);
     if outcome.is_err() && !db.is_autocommit() {

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use strata_oci::{Digest, Repository};
 
-use super::super::{DeleteManifest, LEASE, MetaError, NewManifest, PutManifest, Result, now};
+use super::super::{DeleteManifest, MetaError, NewManifest, PutManifest, Result, now};
+use super::collect::{self, IN_USE};
 use super::read;
 use crate::condition::Condition;
 use crate::route::Reference;
@@ -56,20 +57,20 @@ pub(super) fn finish_upload(
     digest: &Digest,
     size: u64,
     session: Option<&UploadId>,
+    until: i64,
 ) -> Result<()> {
     if let Some(id) = session {
         drop_upload(db, id)?;
     }
-    let (time, lease) = (now(), now() + LEASE);
     let mut insert = db.prepare_cached(
         "INSERT INTO blob (digest, size, created_at, leased_until) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (digest) DO UPDATE SET leased_until = max(leased_until, excluded.leased_until)
+         ON CONFLICT (digest) DO UPDATE SET leased_until = excluded.leased_until
          RETURNING id",
     )?;
-    let arguments = params![digest.to_string(), signed(size)?, time, lease];
+    let arguments = params![digest.to_string(), signed(size)?, now(), IN_USE];
     let blob: i64 = insert.query_row(arguments, |row| row.get(0))?;
     let repository = repository_id(db, repository)?;
-    link(db, repository, blob)
+    link(db, repository, blob, until)
 }
 
 pub(super) fn drop_upload(db: &Connection, id: &UploadId) -> Result<bool> {
@@ -87,16 +88,17 @@ pub(super) fn mount(
     from: &Repository,
     to: &Repository,
     digest: &Digest,
+    until: i64,
 ) -> Result<bool> {
-    let Some(blob) = linked_blob(db, from, digest)? else {
+    let Some((_, blob)) = linked_blob(db, from, digest)? else {
         return Ok(false);
     };
     let to = repository_id(db, to)?;
-    link(db, to, blob)?;
+    link(db, to, blob, until)?;
     Ok(true)
 }
 
-pub(super) fn put_manifest(db: &Connection, new: &NewManifest) -> Result<PutManifest> {
+pub(super) fn put_manifest(db: &Connection, new: &NewManifest, until: i64) -> Result<PutManifest> {
     if let Some(refused) = refused(db, new)? {
         return Ok(refused);
     }
@@ -105,7 +107,7 @@ pub(super) fn put_manifest(db: &Connection, new: &NewManifest) -> Result<PutMani
         return Ok(PutManifest::Missing(missing));
     }
     let repository = repository_id(db, &new.repository)?;
-    let manifest = insert_manifest(db, repository, new)?;
+    let manifest = insert_manifest(db, repository, new, until)?;
     let mut move_tag = db.prepare_cached(
         "INSERT INTO tag (repository_id, name, manifest_id, updated_at) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (repository_id, name)
@@ -178,7 +180,7 @@ fn missing(db: &Connection, new: &NewManifest) -> Result<Vec<Digest>> {
     Ok(missing)
 }
 
-fn insert_manifest(db: &Connection, repository: i64, new: &NewManifest) -> Result<i64> {
+fn insert_manifest(db: &Connection, repository: i64, new: &NewManifest, until: i64) -> Result<i64> {
     let digest = new.digest.to_string();
     let mut content = db.prepare_cached(
         "INSERT INTO manifest_content (digest, bytes) VALUES (?1, ?2)
@@ -210,7 +212,7 @@ fn insert_manifest(db: &Connection, repository: i64, new: &NewManifest) -> Resul
         view.media_type,
         signed(new.bytes.len() as u64)?,
         now(),
-        now() + LEASE,
+        until,
         view.subject.as_ref().map(|s| s.digest.to_string()),
         view.effective_artifact_type(),
         annotations
@@ -218,11 +220,11 @@ fn insert_manifest(db: &Connection, repository: i64, new: &NewManifest) -> Resul
     let id: i64 = insert.query_row(arguments, |row| row.get(0))?;
     let edges = [
         (
-            "INSERT OR IGNORE INTO manifest_blob (manifest_id, digest) VALUES (?1, ?2)",
+            "INSERT OR IGNORE INTO manifest_blob (manifest_id, repository_id, digest) VALUES (?1, ?2, ?3)",
             true,
         ),
         (
-            "INSERT OR IGNORE INTO manifest_child (manifest_id, digest) VALUES (?1, ?2)",
+            "INSERT OR IGNORE INTO manifest_child (manifest_id, repository_id, digest) VALUES (?1, ?2, ?3)",
             false,
         ),
     ];
@@ -231,7 +233,7 @@ fn insert_manifest(db: &Connection, repository: i64, new: &NewManifest) -> Resul
         let config = view.config.iter().filter(|_| blobs);
         let listed = if blobs { &view.layers } else { &view.manifests };
         for descriptor in config.chain(listed) {
-            insert.execute(params![id, descriptor.digest.to_string()])?;
+            insert.execute(params![id, repository, descriptor.digest.to_string()])?;
         }
     }
     Ok(id)
@@ -242,6 +244,7 @@ pub(super) fn delete_manifest(
     repository: &Repository,
     reference: &Reference,
     condition: &Condition,
+    until: i64,
 ) -> Result<DeleteManifest> {
     if !condition.is_empty()
         && let Some(current) = current(db, repository, reference)?
@@ -262,6 +265,7 @@ pub(super) fn delete_manifest(
         }
         Reference::Digest(digest) => digest.to_string(),
     };
+    collect::release(db, repository, &digest, until)?;
     // Tags and edges go with it (ON DELETE CASCADE).
     let sql =
         format!("DELETE FROM manifest WHERE {of_repository} AND digest = ?2 RETURNING content_id");
@@ -285,26 +289,27 @@ pub(super) fn unlink_blob(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<bool> {
-    let Some(blob) = linked_blob(db, repository, digest)? else {
+    let Some((repository, blob)) = linked_blob(db, repository, digest)? else {
         return Ok(false);
     };
-    let mut delete = db.prepare_cached(
-        "DELETE FROM repository_blob
-         WHERE repository_id = (SELECT id FROM repository WHERE name = ?1) AND blob_id = ?2",
-    )?;
-    delete.execute(params![repository.as_str(), blob])?;
+    collect::unlink(db, repository, blob)?;
     Ok(true)
 }
 
-fn linked_blob(db: &Connection, repository: &Repository, digest: &Digest) -> Result<Option<i64>> {
+fn linked_blob(
+    db: &Connection,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Option<(i64, i64)>> {
     let mut find = db.prepare_cached(
-        "SELECT b.id FROM repository r
+        "SELECT r.id, b.id FROM repository r
          JOIN blob b ON b.digest = ?2
          JOIN repository_blob l ON l.repository_id = r.id AND l.blob_id = b.id
          WHERE r.name = ?1",
     )?;
     let arguments = params![repository.as_str(), digest.to_string()];
-    Ok(find.query_row(arguments, |row| row.get(0)).optional()?)
+    let found = find.query_row(arguments, |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(found.optional()?)
 }
 
 /// The repository's row, made if it is the first time.
@@ -323,13 +328,13 @@ fn find_repository(db: &Connection, repository: &Repository) -> Result<Option<i6
     Ok(found.optional()?)
 }
 
-fn link(db: &Connection, repository: i64, blob: i64) -> Result<()> {
+fn link(db: &Connection, repository: i64, blob: i64, until: i64) -> Result<()> {
     let mut insert = db.prepare_cached(
         "INSERT INTO repository_blob (repository_id, blob_id, linked_at, leased_until)
          VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET leased_until = max(leased_until, excluded.leased_until)",
     )?;
-    insert.execute(params![repository, blob, now(), now() + LEASE])?;
+    insert.execute(params![repository, blob, now(), until])?;
     Ok(())
 }
 
