@@ -4,9 +4,12 @@
 //! The raw bytes are the truth and are stored and sent unchanged; what is parsed here is a view of
 //! the fields that a registry or a puller acts on. Fields and media types that it does not know pass.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::digest::Digest;
 use crate::media::{self, ManifestKind};
@@ -115,7 +118,63 @@ struct Document {
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
     #[serde(rename = "fsLayers")]
-    fs_layers: Option<serde::de::IgnoredAny>,
+    fs_layers: Option<IgnoredAny>,
+}
+
+/// The names of the document's own fields: none may differ from one that is read here in its case alone. Readers
+/// that ignore the case (Go's `encoding/json`) would take it for that field, and see another image.
+struct Fields;
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a manifest")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let twin = FIELDS.iter().find(|f| **f != key && is_folded(f, &key));
+            if let Some(field) = twin {
+                let shown: String = key.chars().take(80).collect();
+                return Err(A::Error::custom(format!(
+                    "some readers take the field {shown:?} for {field:?}"
+                )));
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(Fields)
+    }
+}
+
+const FIELDS: [&str; 9] = [
+    "schemaVersion",
+    "mediaType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "artifactType",
+    "annotations",
+    "fsLayers",
+];
+
+/// Whether two names are the same but for their case; two letters outside ASCII have an ASCII twin.
+fn is_folded(field: &str, key: &str) -> bool {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).eq(field.chars().map(fold))
 }
 
 impl Manifest {
@@ -128,15 +187,16 @@ impl Manifest {
         if bytes.len() > MAX_MANIFEST {
             return Err(ManifestError::TooLarge(bytes.len()));
         }
-        let document: Document =
-            serde_json::from_slice(bytes).map_err(|e| ManifestError::Json(e.to_string()))?;
         let given = content_type.map(media::essence).filter(|t| !t.is_empty());
-        if document.fs_layers.is_some()
-            || document.schema_version == Some(1)
-            || given.as_deref().is_some_and(media::is_schema1)
-        {
+        if given.as_deref().is_some_and(media::is_schema1) {
             return Err(ManifestError::Schema1);
         }
+        let invalid = |error: serde_json::Error| ManifestError::Json(error.to_string());
+        let document: Document = serde_json::from_slice(bytes).map_err(invalid)?;
+        if document.fs_layers.is_some() || document.schema_version == Some(1) {
+            return Err(ManifestError::Schema1);
+        }
+        serde_json::from_slice::<Fields>(bytes).map_err(invalid)?;
         match document.schema_version {
             Some(2) => {}
             Some(other) => {
@@ -188,10 +248,8 @@ impl Manifest {
     /// config type (distribution-spec, "Listing Referrers").
     pub fn effective_artifact_type(&self) -> Option<&str> {
         let config = self.config.as_ref().map(|c| c.media_type.as_str());
-        self.artifact_type
-            .as_deref()
-            .filter(|t| !t.is_empty())
-            .or(config)
+        let own = self.artifact_type.as_deref().filter(|t| !t.is_empty());
+        own.or(config).filter(|t| !t.is_empty())
     }
 
     /// The child of an index that suits `platform` best; the first of equals.
@@ -270,6 +328,24 @@ mod tests {
             Manifest::parse(text.as_bytes(), None),
             Err(ManifestError::Schema1)
         );
+        for kind in ["v1+json", "v1+prettyjws"] {
+            let kind =
+                format!("application/vnd.docker.distribution.manifest.{kind}; charset=utf-8");
+            let parsed = Manifest::parse(b"anything", Some(&kind));
+            assert_eq!(parsed, Err(ManifestError::Schema1), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_there_once_in_every_reading() {
+        let other = format!(r#"[{{"mediaType":"x","digest":"{D}","size":9}}]"#);
+        for name in ["layers", "Layers", "LAYER\u{17f}", "Manifests", "mediatype"] {
+            let twice = image(&format!(r#","{name}":{other}"#));
+            let parsed = Manifest::parse(twice.as_bytes(), Some(media::OCI_MANIFEST));
+            assert!(matches!(parsed, Err(ManifestError::Json(_))), "{name}");
+        }
+        let own = image(r#","layer":[],"Blobs":[],"annotations":{"Layers":"x"}"#);
+        assert!(Manifest::parse(own.as_bytes(), Some(media::OCI_MANIFEST)).is_ok());
     }
 
     #[test]

@@ -38,6 +38,8 @@ impl fmt::Display for Reference {
 #[allow(missing_docs)]
 pub enum Route {
     Base,
+    /// What a path can be asked for, as in the Allow header.
+    Options(&'static str),
     Catalog,
     Tags(Repository),
     Referrers(Repository, Digest),
@@ -92,6 +94,15 @@ pub enum RouteError {
 
 /// Reads a request line; `path` is still percent-encoded.
 pub fn parse(method: &Method, path: &str) -> Result<Route, RouteError> {
+    match read(method, path) {
+        Err(RouteError::Method { allow }) if *method == Method::OPTIONS => {
+            Ok(Route::Options(allow))
+        }
+        route => route,
+    }
+}
+
+fn read(method: &Method, path: &str) -> Result<Route, RouteError> {
     let decoded = percent_decode_str(path)
         .decode_utf8()
         .map_err(|_| RouteError::NotFound)?;
@@ -112,7 +123,9 @@ pub fn parse(method: &Method, path: &str) -> Result<Route, RouteError> {
     if let Some(name) = starts {
         return match *method {
             Method::POST => Ok(Route::StartUpload(repository(name)?)),
-            _ => Err(RouteError::Method { allow: "POST" }),
+            _ => Err(RouteError::Method {
+                allow: "POST, OPTIONS",
+            }),
         };
     }
     let (front, last) = rest.rsplit_once('/').ok_or(RouteError::NotFound)?;
@@ -139,7 +152,7 @@ fn upload(method: &Method, name: &str, id: &str) -> Result<Route, RouteError> {
         Method::PUT => Route::FinishUpload,
         Method::DELETE => Route::CancelUpload,
         _ => {
-            let allow = "GET, PATCH, PUT, DELETE";
+            let allow = "GET, HEAD, PATCH, PUT, DELETE, OPTIONS";
             return Err(RouteError::Method { allow });
         }
     };
@@ -148,21 +161,29 @@ fn upload(method: &Method, name: &str, id: &str) -> Result<Route, RouteError> {
 }
 
 fn blob(method: &Method, name: &str, last: &str) -> Result<Route, RouteError> {
+    if !matches!(*method, Method::GET | Method::HEAD | Method::DELETE) {
+        let allow = "GET, HEAD, DELETE, OPTIONS";
+        return Err(RouteError::Method { allow });
+    }
     let (repository, digest) = (repository(name)?, digest(last)?);
-    match *method {
-        Method::GET | Method::HEAD => Ok(Route::GetBlob {
+    Ok(match *method {
+        Method::DELETE => Route::DeleteBlob(repository, digest),
+        _ => Route::GetBlob {
             repository,
             digest,
             head: *method == Method::HEAD,
-        }),
-        Method::DELETE => Ok(Route::DeleteBlob(repository, digest)),
-        _ => Err(RouteError::Method {
-            allow: "GET, HEAD, DELETE",
-        }),
-    }
+        },
+    })
 }
 
 fn manifest(method: &Method, name: &str, last: &str) -> Result<Route, RouteError> {
+    if !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::PUT | Method::DELETE
+    ) {
+        let allow = "GET, HEAD, PUT, DELETE, OPTIONS";
+        return Err(RouteError::Method { allow });
+    }
     let repository = repository(name)?;
     let reference = if last.contains(':') {
         Reference::Digest(digest(last)?)
@@ -172,24 +193,23 @@ fn manifest(method: &Method, name: &str, last: &str) -> Result<Route, RouteError
             _ => RouteError::NoSuchTag(error),
         })?)
     };
-    match *method {
-        Method::GET | Method::HEAD => Ok(Route::GetManifest {
+    Ok(match *method {
+        Method::PUT => Route::PutManifest(repository, reference),
+        Method::DELETE => Route::DeleteManifest(repository, reference),
+        _ => Route::GetManifest {
             repository,
             reference,
             head: *method == Method::HEAD,
-        }),
-        Method::PUT => Ok(Route::PutManifest(repository, reference)),
-        Method::DELETE => Ok(Route::DeleteManifest(repository, reference)),
-        _ => Err(RouteError::Method {
-            allow: "GET, HEAD, PUT, DELETE",
-        }),
-    }
+        },
+    })
 }
 
 fn read_only(method: &Method, route: Route) -> Result<Route, RouteError> {
     match *method {
         Method::GET | Method::HEAD => Ok(route),
-        _ => Err(RouteError::Method { allow: "GET, HEAD" }),
+        _ => Err(RouteError::Method {
+            allow: "GET, HEAD, OPTIONS",
+        }),
     }
 }
 

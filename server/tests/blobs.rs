@@ -17,7 +17,10 @@ fn the_base_says_that_this_is_a_registry() {
     assert_eq!(registry.get("/").status, 404);
     registry.get("/v2/a/b").expect_refusal(404, "UNSUPPORTED");
     let reply = registry.send("POST", "/v2/a/tags/list", &[], b"");
-    assert_eq!((reply.status, reply.header("allow")), (405, "GET, HEAD"));
+    assert_eq!(
+        (reply.status, reply.header("allow")),
+        (405, "GET, HEAD, OPTIONS")
+    );
 }
 
 #[test]

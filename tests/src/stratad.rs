@@ -134,6 +134,22 @@ impl Stratad {
         files
     }
 
+    /// The most memory that it has had resident, in bytes (proc(5), VmHWM).
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        let process = self.process.as_ref().expect("running");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
+        let status = status.expect("status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kilobytes
+            .expect("VmHWM")
+            .trim()
+            .parse::<u64>()
+            .expect("a number")
+            * 1024
+    }
+
     /// Ends it at once, as a power cut would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

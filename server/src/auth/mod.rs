@@ -37,7 +37,7 @@ pub enum Action {
 /// What a request wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access<'a> {
-    /// To know that this is a registry.
+    /// To know that this is a registry, and what its paths answer.
     Base,
     /// The names of all repositories.
     Catalog,
@@ -49,7 +49,7 @@ impl<'a> Access<'a> {
     /// What a route needs.
     pub fn of(route: &'a Route) -> Self {
         match route {
-            Route::Base => Self::Base,
+            Route::Base | Route::Options(_) => Self::Base,
             Route::Catalog => Self::Catalog,
             Route::Tags(repository)
             | Route::Referrers(repository, _)

@@ -12,7 +12,7 @@ use strata_oci::{Digest, Repository};
 
 use super::body;
 use super::error::{BadRequest, Refusal};
-use super::headers::{CONTENT_DIGEST, FOREVER, etag, has_already, text, value};
+use super::headers::{CONTENT_DIGEST, FOREVER, etag, has_already, single, value};
 use super::range::{self, Part};
 use crate::app::App;
 use crate::blob::BlobError;
@@ -75,7 +75,8 @@ fn part(parts: &Parts, digest: &Digest, size: u64) -> Part {
     if parts.headers.get(IF_RANGE).is_some_and(|tag| *tag != mine) {
         return Part::Whole;
     }
-    range::of_blob(text(parts, RANGE), size)
+    // Several lines are several ranges, which are answered with all.
+    range::of_blob(single(parts, RANGE).unwrap_or(None), size)
 }
 
 fn headers(digest: &Digest) -> HeaderMap {

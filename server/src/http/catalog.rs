@@ -18,7 +18,7 @@ struct Catalog {
 pub(super) async fn list(app: &App, parts: &Parts) -> Result<Response, Refusal> {
     let page = query::page(parts)?;
     let listed = pull::repositories(app, &page).await?;
-    let link = tags::next(parts, &page, listed.more, listed.entries.last());
+    let link = tags::next("/v2/_catalog", &page, listed.more, listed.entries.last());
     let catalog = Catalog {
         repositories: listed.entries,
     };

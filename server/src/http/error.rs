@@ -51,6 +51,10 @@ pub(super) enum BadRequest {
     From(ParseNameError),
     #[error("the parameter tag is invalid: {0}")]
     Tag(ParseNameError),
+    #[error("more than {0} tags at once: push the others in requests of their own")]
+    Tags(usize),
+    #[error("the header {0} is there twice, or is not text")]
+    Header(HeaderName),
     #[error("the parameter n is {0:?}: it must be a number")]
     PageSize(String),
     #[error("the range {0:?} is invalid: a chunk's Content-Range is first-last, such as 0-1023")]
@@ -128,7 +132,10 @@ fn status_and_code(cause: &Cause) -> (StatusCode, ErrorCode) {
                 (S::BAD_REQUEST, ErrorCode::DigestInvalid)
             }
             BadRequest::From(_) | BadRequest::Tag(_) => (S::BAD_REQUEST, ErrorCode::NameInvalid),
-            BadRequest::PageSize(_) => (S::BAD_REQUEST, ErrorCode::Unsupported),
+            BadRequest::Tags(_) => (S::URI_TOO_LONG, ErrorCode::Unsupported),
+            BadRequest::Header(_) | BadRequest::PageSize(_) => {
+                (S::BAD_REQUEST, ErrorCode::Unsupported)
+            }
             BadRequest::ContentRange(_) => (S::BAD_REQUEST, ErrorCode::BlobUploadInvalid),
             BadRequest::Condition(_) => (S::BAD_REQUEST, ErrorCode::Unsupported),
             BadRequest::Length { .. } => (S::BAD_REQUEST, ErrorCode::SizeInvalid),

@@ -7,12 +7,13 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use strata_oci::{Repository, Tag};
 
 use super::error::{BadRequest, Refusal};
 use super::headers::{
-    CONTENT_DIGEST, FOREVER, OCI_SUBJECT, OCI_TAG, condition, etag, has_already, text, value,
+    ASK_AGAIN, CONTENT_DIGEST, FOREVER, OCI_SUBJECT, OCI_TAG, WARNING, accepts, condition, etag,
+    has_already, single, text, value, warning,
 };
 use super::{body, query};
 use crate::app::App;
@@ -20,8 +21,12 @@ use crate::blob::ByteStream;
 use crate::route::Reference;
 use crate::{pull, push};
 
-/// A tag may move at any time: ask again, with If-None-Match.
-const ASK_AGAIN: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// A push sets so many tags at most; the specification asks for 10.
+const TAGS: usize = 100;
+
+/// The type of what is served is not among those that the client reads.
+const NOT_ACCEPTED: &str =
+    "the Accept header leaves out the type of this manifest: it is served as it was pushed";
 
 pub(super) async fn get(
     app: &App,
@@ -44,6 +49,9 @@ pub(super) async fn get(
     if has_already(parts, &found.digest)? {
         return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
     }
+    if !accepts(parts, &found.media_type) {
+        headers.insert(WARNING, warning(NOT_ACCEPTED));
+    }
     headers.insert(CONTENT_LENGTH, found.size.into());
     let body = if head {
         Body::empty()
@@ -63,11 +71,17 @@ pub(super) async fn put(
     let mut tags: Vec<Tag> = Vec::new();
     if matches!(reference, Reference::Digest(_)) {
         for tag in query::all(parts, "tag") {
-            tags.push(tag.parse().map_err(BadRequest::Tag)?);
+            let tag = tag.parse().map_err(BadRequest::Tag)?;
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+            if tags.len() > TAGS {
+                return Err(BadRequest::Tags(TAGS).into());
+            }
         }
     }
     let condition = condition(parts)?;
-    let content_type = text(parts, CONTENT_TYPE);
+    let content_type = single(parts, CONTENT_TYPE)?;
     let promised = text(parts, CONTENT_LENGTH).and_then(|length| length.parse().ok());
     let bytes = body::manifest(body, promised).await?;
     let set = tags.clone();
@@ -82,6 +96,10 @@ pub(super) async fn put(
     ]);
     if let Some(subject) = kept.subject {
         headers.insert(OCI_SUBJECT, value(&subject.to_string()));
+    }
+    if kept.lacking > 0 {
+        let lacking = "this registry does not hold all that the manifest names: pulls can fail";
+        headers.insert(WARNING, warning(lacking));
     }
     for tag in set {
         headers.append(OCI_TAG, value(tag.as_str()));

@@ -5,11 +5,14 @@ mod blobs;
 mod body;
 mod catalog;
 mod error;
+pub mod forwarded;
+#[cfg(test)]
+mod gate;
 mod headers;
 mod health;
 mod manifests;
-mod query;
-mod range;
+pub mod query;
+pub mod range;
 mod referrers;
 mod tags;
 mod uploads;
@@ -20,15 +23,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::app::App;
 use crate::auth::{Access, Grant, Principal};
+use crate::config;
+use crate::net::Peer;
 use crate::route::{self, Route, RouteError};
 use crate::telemetry::{Exchange, Noun};
 use error::{BadRequest, Refusal};
+use forwarded::ClientAddress;
 
 /// Bytes of a path with its parameters: what every server should take (RFC 9110, 4.1), and several
 /// times what the protocol needs.
@@ -46,7 +52,11 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let Origin { client, base } = origin(&app.config.now().http, &parts);
+    if let Some(client) = client {
+        parts.extensions.insert(client);
+    }
     let route = route::parse(&parts.method, parts.uri.path());
     let question = Question::of(&parts.method, parts.uri.path());
     let noun = question.map_or_else(|| Noun::of(&route), |_| Noun::Health);
@@ -58,9 +68,31 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     let body = exchange.incoming(body);
     let outcome = answer(&app, route, exchange.parts(), body).await;
     let mut response = outcome.unwrap_or_else(IntoResponse::into_response);
+    let headers = response.headers_mut();
     let version = HeaderValue::from_static("registry/2.0");
-    response.headers_mut().insert(API_VERSION, version);
+    headers.insert(API_VERSION, version);
+    headers.entry(CACHE_CONTROL).or_insert(headers::ASK_AGAIN);
+    if let Some(base) = base {
+        headers::refer(headers, &base);
+    }
     exchange.answer(response)
+}
+
+/// Where a request comes from, and what stands in front of the paths that its answer refers to.
+struct Origin {
+    client: Option<ClientAddress>,
+    base: Option<String>,
+}
+
+fn origin(config: &config::Http, parts: &Parts) -> Origin {
+    let peer = parts.extensions.get::<Arc<Peer>>();
+    let peer = peer.map(|peer| peer.address().ip());
+    let (headers, trusted) = (&parts.headers, &config.trusted_proxies);
+    let prefix = || forwarded::prefix(peer?, headers, trusted).map(str::to_owned);
+    Origin {
+        client: peer.map(|peer| forwarded::client(peer, headers, trusted)),
+        base: config.public_url.clone().or_else(prefix),
+    }
 }
 
 async fn answer(
@@ -91,6 +123,7 @@ async fn serve(
     let body = || body::incoming(body, &app.config.now().limits);
     match route {
         Route::Base => Ok(([(CONTENT_TYPE, "application/json")], "{}").into_response()),
+        Route::Options(allow) => Ok((StatusCode::NO_CONTENT, [(ALLOW, allow)]).into_response()),
         Route::Catalog => catalog::list(app, parts).await,
         Route::Tags(repository) => tags::list(app, &repository, parts).await,
         Route::Referrers(repository, subject) => {

@@ -11,9 +11,13 @@ use crate::meta::Page;
 /// A page of a list when the client names no size, and the most that it can name.
 const PAGE: usize = 10_000;
 
-/// The values of a parameter, decoded.
+/// The values of a parameter of this request, decoded.
 pub(super) fn all<'a>(parts: &'a Parts, name: &'a str) -> impl Iterator<Item = String> + 'a {
-    let query = parts.uri.query().unwrap_or("");
+    values(parts.uri.query().unwrap_or(""), name)
+}
+
+/// The values of a parameter, decoded; what is not UTF-8 is none.
+pub fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + 'a {
     query.split('&').filter_map(move |pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = (key == name).then(|| percent_decode_str(value))?;

@@ -5,7 +5,7 @@ use std::ops::{Range, RangeInclusive};
 
 /// Which part of a blob a Range header asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
     /// All: there is no range, it is not understood, or there are several.
     Whole,
     /// These bytes.
@@ -15,7 +15,7 @@ pub(super) enum Part {
 }
 
 /// Reads a Range header for a blob of `size` bytes.
-pub(super) fn of_blob(header: Option<&str>, size: u64) -> Part {
+pub fn of_blob(header: Option<&str>, size: u64) -> Part {
     let Some((unit, ranges)) = header.and_then(|h| h.split_once('=')) else {
         return Part::Whole;
     };
@@ -50,7 +50,7 @@ fn number(text: &str) -> Option<Option<u64>> {
 }
 
 /// Reads a chunk's Content-Range, `first-last`; HTTP's own form `bytes first-last/size` is understood too.
-pub(super) fn of_chunk(header: &str) -> Option<RangeInclusive<u64>> {
+pub fn of_chunk(header: &str) -> Option<RangeInclusive<u64>> {
     let text = header.trim();
     let text = match text.get(..5) {
         Some(unit) if unit.eq_ignore_ascii_case("bytes") => {

@@ -71,9 +71,16 @@ pub(super) async fn list(
         headers.insert(OCI_FILTERS, HeaderValue::from_static("artifactType"));
     }
     if let (true, Some(last)) = (listed.more, listed.entries.last()) {
-        let kind = utf8_percent_encode(filter.unwrap_or(""), NON_ALPHANUMERIC);
-        let (path, last) = (parts.uri.path(), &last.digest);
-        let link = format!("<{path}?artifactType={kind}&last={last}>; rel=\"next\"");
+        let (path, last) = (
+            format!("/v2/{repository}/referrers/{subject}"),
+            &last.digest,
+        );
+        let kind = asked.as_deref().map(|kind| {
+            let kind = utf8_percent_encode(kind, NON_ALPHANUMERIC);
+            format!("artifactType={kind}&")
+        });
+        let kind = kind.unwrap_or_default();
+        let link = format!("<{path}?{kind}last={last}>; rel=\"next\"");
         headers.insert(LINK, value(&link));
     }
     let index = Index {

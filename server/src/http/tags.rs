@@ -32,19 +32,20 @@ pub(super) async fn list(
         name: repository.as_str(),
         tags: listed.entries,
     };
-    let link = next(parts, &page, more, tags.tags.last());
+    let path = format!("/v2/{repository}/tags/list");
+    let link = next(&path, &page, more, tags.tags.last());
     Ok((link, Json(tags)).into_response())
 }
 
 /// The Link header to the page after this one (RFC 8288), if there is one.
 pub(super) fn next(
-    parts: &Parts,
+    path: &str,
     page: &Page,
     more: bool,
     last: Option<&String>,
 ) -> Option<[(http::HeaderName, http::HeaderValue); 1]> {
     let last = last.filter(|_| more)?;
-    let (path, limit) = (parts.uri.path(), page.limit);
+    let limit = page.limit;
     // Names and tags need no percent-encoding in a query.
     let link = format!("<{path}?n={limit}&last={last}>; rel=\"next\"");
     Some([(LINK, value(&link))])

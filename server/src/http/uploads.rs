@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use strata_oci::{Algorithm, Digest, Repository};
 
 use super::error::{BadRequest, Refusal};
-use super::headers::{CONTENT_DIGEST, UPLOAD_UUID, text, value};
+use super::headers::{CONTENT_DIGEST, UPLOAD_UUID, single, text, value};
 use super::query;
 use crate::app::App;
 use crate::auth::Grant;
@@ -102,12 +102,11 @@ pub(super) async fn cancel(
 
 /// Where the client says that its chunk belongs, if it says so.
 fn chunk(parts: &Parts) -> Result<Option<RangeInclusive<u64>>, BadRequest> {
-    let Some(header) = parts.headers.get(CONTENT_RANGE) else {
+    let Some(header) = single(parts, CONTENT_RANGE)? else {
         return Ok(None);
     };
-    let header = String::from_utf8_lossy(header.as_bytes());
     let invalid = || BadRequest::ContentRange(header.chars().take(80).collect());
-    let range = super::range::of_chunk(&header).ok_or_else(invalid)?;
+    let range = super::range::of_chunk(header).ok_or_else(invalid)?;
     let size = range.end() - range.start() + 1;
     let length = text(parts, CONTENT_LENGTH).and_then(|l| l.parse().ok());
     match length {

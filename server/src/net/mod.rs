@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -125,10 +128,18 @@ async fn connection(
     }
     let (regions, patience) = (app.regions.clone(), limits.write_timeout);
     let io = TokioIo::new(Conn::new(stream, regions, Arc::clone(&peer), patience));
-    let service = router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Arc::clone(&peer));
-        request.map(axum::body::Body::new)
-    });
+    let service = router
+        .map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&peer));
+            request.map(axum::body::Body::new)
+        })
+        .map_response(|mut response: Response| {
+            // The router adds a length to what answers HEAD, and 204 must have none (RFC 9110, 8.6).
+            if response.status() == StatusCode::NO_CONTENT {
+                response.headers_mut().remove(CONTENT_LENGTH);
+            }
+            response
+        });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)

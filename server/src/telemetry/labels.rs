@@ -45,7 +45,7 @@ impl Noun {
     /// What a route is about.
     pub fn of(route: &Result<Route, RouteError>) -> Self {
         match route {
-            Ok(Route::Base) => Self::Base,
+            Ok(Route::Base | Route::Options(_)) => Self::Base,
             Ok(Route::Catalog) => Self::Catalog,
             Ok(Route::Tags(_)) => Self::Tags,
             Ok(Route::Referrers(..)) => Self::Referrers,

@@ -4,7 +4,6 @@
 //! the user agent, nothing of the query, and of an upload's id only the beginning, because the whole
 //! is the right to go on with it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::USER_AGENT;
@@ -12,6 +11,7 @@ use tracing::Level;
 
 use super::exchange::Exchange;
 use super::labels::Noun;
+use crate::http::forwarded::ClientAddress;
 use crate::route::{self, Reference, Route};
 
 /// The most of anything that a client wrote.
@@ -78,7 +78,7 @@ struct Text {
     repository: Option<String>,
     reference: Option<String>,
     path: Option<String>,
-    remote: Option<SocketAddr>,
+    remote: Option<String>,
     agent: Option<String>,
 }
 
@@ -94,16 +94,24 @@ impl Text {
             repository,
             reference,
             path: unknown.then(|| bounded(without_id(parts.uri.path()).as_bytes())),
-            remote: exchange.peer.as_ref().map(|peer| peer.address()),
+            remote: remote(exchange),
             agent: agent.map(|agent| bounded(agent.as_bytes())),
         }
     }
 }
 
+/// The other end: of the connection, or of the one to the trusted proxy that holds it.
+fn remote(exchange: &Exchange) -> Option<String> {
+    let peer = exchange.peer.as_ref()?.address();
+    let client = exchange.parts.extensions.get::<ClientAddress>();
+    let behind = client.filter(|client| client.0 != peer.ip().to_canonical());
+    Some(behind.map_or_else(|| peer.to_string(), |client| client.0.to_string()))
+}
+
 /// The repository of a route, and what is named in it.
 fn names(route: &Route) -> (Option<String>, Option<String>) {
     let (repository, reference) = match route {
-        Route::Base | Route::Catalog => return (None, None),
+        Route::Base | Route::Options(_) | Route::Catalog => return (None, None),
         Route::Tags(repository) | Route::StartUpload(repository) => (repository, None),
         Route::Referrers(repository, digest)
         | Route::GetBlob {

@@ -21,6 +21,10 @@ const REFERRERS: &str =
      WHERE r.name = ?1 AND (?4 IS NULL OR m.artifact_type = ?4)
      ORDER BY m.digest LIMIT ?5";
 
+/// What clients wrote into the referrers of one page, in bytes, beyond the first of them: annotations can be as
+/// long as a manifest, and clients read a page as they read a manifest, 4 MiB at most.
+const REFERRERS_BYTES: usize = 3 * 1024 * 1024;
+
 pub(super) fn blob(
     db: &Connection,
     repository: &Repository,
@@ -153,7 +157,7 @@ pub(super) fn referrers(
         artifact_type,
         one_more(page)
     ];
-    let rows = statement.query_map(arguments, |row| {
+    let mut rows = statement.query_map(arguments, |row| {
         Ok(Referrer {
             digest: parsed(row, 0)?,
             media_type: row.get(1)?,
@@ -162,8 +166,19 @@ pub(super) fn referrers(
             annotations: row.get(4)?,
         })
     })?;
-    let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(Listed::cut(rows, page.limit))
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while let Some(referrer) = rows.next().transpose()? {
+        let text = |t: &Option<String>| t.as_ref().map_or(0, String::len);
+        bytes += text(&referrer.artifact_type) + text(&referrer.annotations);
+        if bytes > REFERRERS_BYTES && !entries.is_empty() {
+            return Ok(Listed {
+                entries,
+                more: true,
+            });
+        }
+        entries.push(referrer);
+    }
+    Ok(Listed::cut(entries, page.limit))
 }
 
 pub(super) fn holders(db: &Connection, digest: &Digest, limit: usize) -> Result<Vec<Repository>> {
