@@ -206,7 +206,7 @@ fn deletes(registry: &Registry, number: u8) -> Result<(), Reply> {
         format!("/v2/deleted/blobs/{}", Digest::of(&bytes)),
     ] {
         expect(registry.send("DELETE", &path, &[], b""), 202)?;
-        assert_eq!(registry.get(&path).status, 404);
+        expect(registry.get(&path), 404)?;
     }
     Ok(())
 }

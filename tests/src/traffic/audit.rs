@@ -27,6 +27,11 @@ pub fn audit(data: &Path) -> Result<Audit> {
     let mut audit = Audit::default();
     let (_copy, db) = copy_of_database(&data.join("stratad.db"))?;
     audit.wrong.extend(unsound(&db)?);
+    let tables = strings(&db, "SELECT name FROM sqlite_schema WHERE name = 'blob'")?;
+    if tables.is_empty() {
+        // Ended in its very first start, it has acknowledged nothing yet.
+        return Ok(audit);
+    }
     check_blobs(&db, data, &mut audit)?;
     check_manifests(&db, &mut audit)?;
     Ok(audit)

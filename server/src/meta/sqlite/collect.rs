@@ -98,8 +98,7 @@ pub(super) fn unlink(db: &Connection, repository: i64, blob: i64) -> Result<()> 
 }
 
 /// Before a manifest is deleted: the links to what it names are looked at again when this lease has ended, and
-/// not before, because a client may just have been told that they are there. A lease that still runs is enough:
-/// whoever was told has had it prolonged.
+/// not before, because a client may just have been told that they are there.
 pub(super) fn release(
     db: &Connection,
     repository: &Repository,
@@ -108,9 +107,9 @@ pub(super) fn release(
 ) -> Result<()> {
     for edges in ["manifest_blob", "manifest_child"] {
         let sql = format!(
-            "UPDATE repository_blob SET leased_until = ?3
-             WHERE leased_until = 9223372036854775807
-             AND repository_id = (SELECT id FROM repository WHERE name = ?1)
+            "UPDATE repository_blob SET leased_until =
+                 CASE leased_until WHEN 9223372036854775807 THEN ?3 ELSE max(leased_until, ?3) END
+             WHERE repository_id = (SELECT id FROM repository WHERE name = ?1)
              AND blob_id IN (SELECT b.id FROM manifest m
                  JOIN {edges} n ON n.manifest_id = m.id JOIN blob b ON b.digest = n.digest
                  WHERE m.repository_id = (SELECT id FROM repository WHERE name = ?1) AND m.digest = ?2)"
