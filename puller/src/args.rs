@@ -15,6 +15,9 @@ struct Args {
     /// Directory of the local store [default: /var/lib/strata for root, else $XDG_DATA_HOME/strata]
     #[arg(long, global = true, env = "STRATA_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Say more of what happens, on standard error
+    #[arg(long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -42,11 +45,14 @@ enum Command {
     Referrers(command::referrers::Args),
     Blob(command::blob::Args),
     Delete(command::delete::Args),
+    Login(command::login::Args),
+    Logout(command::logout::Args),
 }
 
 /// Parses the command line, runs the command and turns its outcome into an exit code.
 pub(crate) fn parse_and_run() -> ExitCode {
     let args = Args::parse();
+    crate::logs::start(args.verbose);
     let settings = match Settings::new(args.root) {
         Ok(settings) => settings,
         Err(error) => return crate::printer::failed(&error),
@@ -70,6 +76,8 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Referrers(args) => command::referrers::run(&args),
         Command::Blob(args) => command::blob::run(&args),
         Command::Delete(args) => command::delete::run(&args),
+        Command::Login(args) => command::login::run(args),
+        Command::Logout(args) => command::logout::run(args),
     };
     outcome.unwrap_or_else(|error| crate::printer::failed(&error))
 }

@@ -6,7 +6,9 @@
 mod args;
 mod bars;
 mod command;
+mod logs;
 mod printer;
+mod prompt;
 mod settings;
 mod transport;
 

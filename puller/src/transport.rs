@@ -2,17 +2,18 @@
 //! interrupted.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use oci_distribution::Reference;
-use strata::registry::{RegistryOptions, Transport};
+use strata::registry::{CredentialStore, RegistryOptions, Transport};
 use strata::store::{Name, Target};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How to reach a registry.
-#[derive(clap::Args, Clone, Copy, Default)]
+#[derive(clap::Args, Clone, Default)]
 pub(crate) struct TransportArgs {
     /// Speak plain HTTP to the registry [default: only to one on this machine]
     #[arg(long)]
@@ -20,11 +21,14 @@ pub(crate) struct TransportArgs {
     /// Require HTTPS with a valid certificate; false: accept any certificate
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "plain_http")]
     tls_verify: Option<bool>,
+    /// The file of credentials [default: $REGISTRY_AUTH_FILE, else those of docker and containers]
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
 }
 
 impl TransportArgs {
     /// The same for the library.
-    pub(crate) fn options(self) -> RegistryOptions {
+    pub(crate) fn options(&self) -> RegistryOptions {
         let transport = match (self.plain_http, self.tls_verify) {
             (true, _) => Transport::PlainHttp,
             (false, None) => Transport::Default,
@@ -33,7 +37,16 @@ impl TransportArgs {
         };
         RegistryOptions {
             transport,
+            store: Some(self.store()),
             ..RegistryOptions::default()
+        }
+    }
+
+    /// Where credentials are.
+    pub(crate) fn store(&self) -> CredentialStore {
+        match &self.authfile {
+            Some(file) => CredentialStore::of_file(file.clone()),
+            None => CredentialStore::of_user(),
         }
     }
 }

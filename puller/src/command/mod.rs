@@ -6,6 +6,8 @@ pub(crate) mod delete;
 pub(crate) mod digest;
 pub(crate) mod images;
 pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod manifest;
 pub(crate) mod mount;
 pub(crate) mod ps;

@@ -68,10 +68,7 @@ impl Pusher {
                     idle: Duration::from_millis(500),
                     ..Timeouts::default()
                 },
-                credentials: Some(Credentials {
-                    user: "me".to_owned(),
-                    password: "secret".to_owned(),
-                }),
+                credentials: Some(Credentials::new("me", "secret")),
                 ..RegistryOptions::default()
             },
             ..PushOptions::default()

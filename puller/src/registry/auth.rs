@@ -1,67 +1,109 @@
-//! Authorization: what a registry's challenge asks for, obtained and kept as long as it is valid
-//! (distribution's "Token Authentication Specification"; RFC 7617 for Basic).
+//! Authorization: what a registry's challenge asks for, obtained and kept as long as it is valid.
+//!
+//! Nothing is looked up before a registry asks: a helper may be a slow program, and an unlocked keychain a
+//! question to the person at the machine.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{Method, Url};
-use serde::Deserialize;
+use reqwest::header::HeaderValue;
 use tokio::sync::Mutex;
 
 use super::challenge::{self, Challenge};
-use super::credentials::Credentials;
-use super::http::{Call, Http};
+use super::credentials::{CredentialStore, Credentials, CredentialsError, Found, Secret};
+use super::http::Http;
+use super::token::{Token, TokenRequest, basic, bearer};
 use super::{RegistryError, Scope};
 
-const MAX_TOKEN: usize = 1024 * 1024;
-/// What a token lives when its giver does not say (the specification's default).
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// A life beyond which asking again costs nothing.
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Where the credentials for one registry come from.
+pub(super) enum Source {
+    /// From the caller.
+    Given(Credentials),
+    /// From what is stored for this registry.
+    Stored(CredentialStore, String),
+}
 
 /// What one registry has been shown, and will be shown again.
 pub(super) struct Auth {
-    credentials: Option<Credentials>,
+    source: Source,
+    realms: Option<Vec<String>>,
     known: Mutex<Known>,
 }
 
 #[derive(Default)]
 struct Known {
-    basic: Option<HeaderValue>,
-    tokens: HashMap<String, Token>,
-}
-
-struct Token {
-    header: HeaderValue,
-    until: Instant,
-}
-
-#[derive(Deserialize)]
-struct TokenDocument {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+    /// What there is for a repository.
+    found: HashMap<String, Option<Credentials>>,
+    /// For registries that want the credentials themselves, by repository.
+    plain: HashMap<String, HeaderValue>,
+    tokens: Vec<(Scope, Token)>,
 }
 
 impl Auth {
-    pub(super) fn new(credentials: Option<Credentials>) -> Self {
+    /// `realms`: the only other hosts that may see the credentials.
+    pub(super) fn new(source: Source, realms: Option<Vec<String>>) -> Self {
         Self {
-            credentials,
+            source,
+            realms,
             known: Mutex::default(),
         }
-    }
-
-    /// What there is to log in with.
-    pub(super) fn credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref()
     }
 
     /// The Authorization that the registry accepted before for this need, unless it has run out.
     pub(super) async fn known(&self, scope: &Scope) -> Option<HeaderValue> {
         self.known.lock().await.find(scope)
+    }
+
+    /// What there is to log in with for a repository.
+    pub(super) async fn credentials(
+        &self,
+        repository: &str,
+    ) -> Result<Option<Credentials>, RegistryError> {
+        let mut known = self.known.lock().await;
+        self.look_up(&mut known, repository).await
+    }
+
+    /// The identity token that came with an access token, if any did.
+    pub(super) async fn identity(&self) -> Option<Secret> {
+        let known = self.known.lock().await;
+        let mut given = known
+            .tokens
+            .iter()
+            .filter_map(|(_, token)| token.identity.clone());
+        given.next()
+    }
+
+    async fn look_up(
+        &self,
+        known: &mut Known,
+        repository: &str,
+    ) -> Result<Option<Credentials>, RegistryError> {
+        let (store, registry) = match &self.source {
+            Source::Given(credentials) => return Ok(Some(credentials.clone())),
+            Source::Stored(store, registry) => (store, registry),
+        };
+        if let Some(found) = known.found.get(repository) {
+            return Ok(found.clone());
+        }
+        let (store, host, path) = (store.clone(), registry.clone(), repository.to_owned());
+        let searched = tokio::task::spawn_blocking(move || store.find(&host, &path)).await;
+        let found = searched.map_err(|_| CredentialsError::Interrupted)??;
+        let credentials = found.map(|found| {
+            let Found {
+                credentials,
+                place,
+                warning,
+            } = found;
+            tracing::debug!(registry, repository, %place, "using stored credentials");
+            if let Some(warning) = warning {
+                tracing::warn!("{warning}");
+            }
+            credentials
+        });
+        known
+            .found
+            .insert(repository.to_owned(), credentials.clone());
+        Ok(credentials)
     }
 
     /// Meets the challenge of a 401. `used` is the Authorization that was refused; where another
@@ -77,94 +119,68 @@ impl Auth {
         if let Some(newer) = known.find(scope).filter(|header| Some(header) != used) {
             return Ok(Some(newer));
         }
-        match challenge::parse(header) {
-            None => Ok(None),
-            Some(Challenge::Basic) => {
-                known.basic = self.credentials.as_ref().and_then(basic);
-                Ok(known.basic.clone().filter(|header| Some(header) != used))
-            }
-            Some(Challenge::Bearer {
-                realm,
-                service,
-                scope: asked,
-            }) => {
-                let token = self.token(http, &realm, service, asked, scope).await?;
-                let header = token.header.clone();
-                known.tokens.insert(scope.key(), token);
-                Ok(Some(header))
-            }
-        }
-    }
-
-    async fn token(
-        &self,
-        http: &Http,
-        realm: &str,
-        service: Option<String>,
-        asked: Option<String>,
-        scope: &Scope,
-    ) -> Result<Token, RegistryError> {
-        let what = format!("a token for {}", scope.key());
-        let invalid = |why: &str| RegistryError::Protocol {
-            what: what.clone(),
-            why: why.to_owned(),
+        let Some(challenge) = challenge::parse(header) else {
+            return Ok(None);
         };
-        let mut url =
-            Url::parse(realm).map_err(|_| invalid("the challenge's realm is not an address"))?;
-        {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = &service {
-                query.append_pair("service", service);
+        let credentials = self.look_up(&mut known, &scope.repository).await?;
+        let shown = match (&challenge, &credentials) {
+            (Challenge::Basic, Some(Credentials::Password { user, password })) => {
+                basic(user, password)
             }
-            let own = scope.words();
-            for word in &own {
-                query.append_pair("scope", word);
+            (Challenge::Basic, _) => None,
+            (Challenge::Bearer { .. }, Some(Credentials::Access(token))) => bearer(token.expose()),
+            (
+                Challenge::Bearer {
+                    realm,
+                    service,
+                    scope: asked,
+                },
+                _,
+            ) => {
+                let request = TokenRequest {
+                    realm,
+                    service: service.as_deref(),
+                    scopes: &scope.words_with(asked.as_deref()),
+                    credentials: credentials.as_ref(),
+                    realms: self.realms.as_deref(),
+                };
+                let token = request.ask(http).await?;
+                let header = token.header.clone();
+                known.keep(
+                    scope,
+                    token,
+                    matches!(credentials, Some(Credentials::Identity(_))),
+                );
+                return Ok(Some(header));
             }
-            if own.is_empty()
-                && let Some(asked) = &asked
-            {
-                query.append_pair("scope", asked);
-            }
-        }
-        let mut call = Call::new(Method::GET, url, what.clone());
-        if let Some(header) = self.credentials.as_ref().and_then(basic) {
-            call.headers.insert(AUTHORIZATION, header);
-        }
-        let response = http.send(&call, None).await?;
-        if !response.status().is_success() {
-            return Err(http.status_error(&call, response).await);
-        }
-        let bytes = http.body(response, MAX_TOKEN, &what).await?;
-        let document: TokenDocument =
-            serde_json::from_slice(&bytes).map_err(|_| invalid("the token is not JSON"))?;
-        let text = document
-            .token
-            .filter(|t| !t.is_empty())
-            .or(document.access_token)
-            .ok_or_else(|| invalid("there is no token in it"))?;
-        let mut header = HeaderValue::try_from(format!("Bearer {text}"))
-            .map_err(|_| invalid("the token is not text"))?;
-        header.set_sensitive(true);
-        let life = document
-            .expires_in
-            .map_or(DEFAULT_LIFE, Duration::from_secs)
-            .min(LONGEST_LIFE);
-        let until = Instant::now() + life.mul_f64(0.9);
-        Ok(Token { header, until })
+        };
+        let Some(header) = shown.filter(|header| Some(header) != used) else {
+            known.plain.remove(&scope.repository);
+            return Ok(None);
+        };
+        known.plain.insert(scope.repository.clone(), header.clone());
+        Ok(Some(header))
     }
 }
 
 impl Known {
     fn find(&self, scope: &Scope) -> Option<HeaderValue> {
-        let token = self.tokens.get(&scope.key());
-        let valid = token.filter(|token| token.until > Instant::now());
-        valid.map(|t| t.header.clone()).or(self.basic.clone())
+        let now = Instant::now();
+        let mut tokens = self.tokens.iter().filter(|(_, token)| token.until > now);
+        let token = tokens.find(|(allowed, _)| allowed.covers(scope));
+        let plain = || self.plain.get(&scope.repository).cloned();
+        token.map(|(_, token)| token.header.clone()).or_else(plain)
     }
-}
 
-fn basic(credentials: &Credentials) -> Option<HeaderValue> {
-    let pair = format!("{}:{}", credentials.user, credentials.password);
-    let mut header = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
-    header.set_sensitive(true);
-    Some(header)
+    fn keep(&mut self, scope: &Scope, token: Token, by_identity: bool) {
+        // A service may give a new identity token each time, and take the old one no more.
+        if by_identity && let Some(identity) = &token.identity {
+            let renewed = Credentials::Identity(identity.clone());
+            self.found.insert(scope.repository.clone(), Some(renewed));
+        }
+        let now = Instant::now();
+        self.tokens
+            .retain(|(old, token)| old != scope && token.until > now);
+        self.tokens.push((scope.clone(), token));
+    }
 }

@@ -2,6 +2,8 @@
 
 use strata_oci::verify::VerifyError;
 
+use super::credentials::CredentialsError;
+
 /// A request to a registry that failed for good.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -81,6 +83,9 @@ pub enum RegistryError {
         /// How it differs.
         source: VerifyError,
     },
+    /// Stored credentials are of no use.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// A file on this side cannot be read or written.
     #[error("{what}: {source}")]
     Local {

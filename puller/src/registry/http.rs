@@ -28,6 +28,8 @@ pub(super) struct Call<'a> {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Body<'a>,
+    /// The body is for the address itself and for nobody that it leads to.
+    pub(super) secret: bool,
     /// For messages: `manifest latest of library/debian`.
     pub(super) what: String,
 }
@@ -47,6 +49,7 @@ impl<'a> Call<'a> {
             url,
             headers: HeaderMap::new(),
             body: Body::None,
+            secret: false,
             what: what.into(),
         }
     }
@@ -87,6 +90,17 @@ impl Http {
 
     pub(super) fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// Whether an address is the registry's own, and not one that it named.
+    pub(super) fn is_own(&self, url: &Url) -> bool {
+        redirect::same_origin(&self.base, url)
+    }
+
+    #[cfg(test)]
+    pub(super) fn plain_for_tests(base: &str) -> Self {
+        let base = Url::parse(base).expect("an address");
+        Self::new(base, true, RetryPolicy::default(), Timeouts::default())
     }
 
     /// `host[:port]`, for messages.
@@ -141,6 +155,13 @@ impl Http {
             }
             url = location(&response, call).map_err(Failure::Final)?;
             self.judge(call, &url).await.map_err(Failure::Final)?;
+            if call.secret && !redirect::same_origin(&call.url, &url) {
+                return Err(Failure::Final(refused(
+                    call,
+                    &url,
+                    "it is not meant to see credentials",
+                )));
+            }
         }
         Err(Failure::Final(RegistryError::Protocol {
             what: call.what.clone(),
@@ -162,7 +183,7 @@ impl Http {
         let mut request = client
             .request(call.method.clone(), url.clone())
             .headers(headers);
-        if let Some(value) = authorization.filter(|_| redirect::same_origin(&self.base, url)) {
+        if let Some(value) = authorization.filter(|_| self.is_own(url)) {
             request = request.header(AUTHORIZATION, value);
         }
         let sent = match &call.body {
@@ -198,16 +219,12 @@ impl Http {
     }
 
     async fn judge(&self, call: &Call<'_>, url: &Url) -> Result<(), RegistryError> {
-        if redirect::same_origin(&self.base, url) {
+        if self.is_own(url) {
             return Ok(());
         }
         match redirect::refusal(&self.base, self.zone().await, url) {
             None => Ok(()),
-            Some(why) => Err(RegistryError::Redirect {
-                what: call.what.clone(),
-                target: format!("{}://{}", url.scheme(), authority(url)),
-                why,
-            }),
+            Some(why) => Err(refused(call, url, why)),
         }
     }
 
@@ -236,7 +253,7 @@ impl Http {
 
     async fn client(&self, url: &Url) -> Result<&Client, RegistryError> {
         let tls = url.scheme() == "https";
-        let own = redirect::same_origin(&self.base, url);
+        let own = self.is_own(url);
         let slot = match (own, tls) {
             (true, _) => &self.own,
             (false, false) => &self.foreign_plain,
@@ -328,6 +345,14 @@ impl Http {
     }
 }
 
+fn refused(call: &Call<'_>, url: &Url, why: &'static str) -> RegistryError {
+    RegistryError::Redirect {
+        what: call.what.clone(),
+        target: format!("{}://{}", url.scheme(), authority(url)),
+        why,
+    }
+}
+
 /// `host[:port]` of an address.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -364,7 +389,7 @@ pub(super) fn location(response: &Response, call: &Call<'_>) -> Result<Url, Regi
 
 /// The messages of the protocol's error document, or the beginning of a plain text; in one line,
 /// without what a terminal would obey.
-pub(super) fn words(body: &[u8]) -> String {
+pub(crate) fn words(body: &[u8]) -> String {
     let text = match serde_json::from_slice::<strata_oci::error::Envelope>(body) {
         Ok(envelope) => {
             let each = envelope.errors.into_iter().map(|entry| {

@@ -7,16 +7,19 @@
 mod auth;
 mod blobs;
 mod challenge;
-mod credentials;
+pub mod credentials;
 mod endpoint;
 mod error;
-mod http;
+pub(crate) mod http;
 mod listing;
+mod login;
 mod manifests;
 mod peer;
 mod redirect;
 mod retry;
+mod scope;
 mod stream;
+mod token;
 mod upload;
 
 use std::time::Duration;
@@ -25,26 +28,30 @@ use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 
 pub use blobs::{BlobBody, OpenBlobError, Purpose};
-pub use credentials::{Credentials, stored};
+pub use credentials::{CredentialStore, Credentials};
 pub use endpoint::{Transport, is_loopback};
 pub use error::RegistryError;
 pub use listing::{Referrers, referrers_tag};
+pub use login::Login;
 pub use manifests::{ManifestHead, RawManifest};
 pub use retry::RetryPolicy;
 pub use stream::BlobStream;
 pub use upload::{Chunks, Upload};
 
-use auth::Auth;
+use auth::{Auth, Source};
 use http::{Call, Http};
 use peer::Peer;
+use scope::Scope;
 
 /// How to talk to a registry.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
     /// HTTP or HTTPS, and whether certificates are checked.
     pub transport: Transport,
-    /// What to log in with; else what other clients have stored, else nothing.
+    /// What to log in with; else what is stored, else nothing.
     pub credentials: Option<Credentials>,
+    /// Where stored credentials are looked for; else where the user's clients keep theirs.
+    pub store: Option<CredentialStore>,
     /// When to try again.
     pub retry: RetryPolicy,
     /// When to give up waiting.
@@ -72,58 +79,6 @@ impl Default for Timeouts {
     }
 }
 
-/// What a request needs to be allowed: the token's scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Scope {
-    repository: String,
-    push: bool,
-    delete: bool,
-    /// A repository to read from as well, for a mount.
-    from: Option<String>,
-}
-
-impl Scope {
-    fn pull(repository: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            push: false,
-            delete: false,
-            from: None,
-        }
-    }
-
-    fn push(repository: &str) -> Self {
-        Self {
-            push: true,
-            ..Self::pull(repository)
-        }
-    }
-
-    fn delete(repository: &str) -> Self {
-        Self {
-            delete: true,
-            ..Self::pull(repository)
-        }
-    }
-
-    fn words(&self) -> Vec<String> {
-        let actions = match (self.push, self.delete) {
-            (true, _) => "pull,push",
-            (false, true) => "pull,delete",
-            (false, false) => "pull",
-        };
-        let own = format!("repository:{}:{actions}", self.repository);
-        let from = self.from.as_ref().filter(|from| **from != self.repository);
-        std::iter::once(own)
-            .chain(from.map(|from| format!("repository:{from}:pull")))
-            .collect()
-    }
-
-    fn key(&self) -> String {
-        self.words().join(" ")
-    }
-}
-
 /// One registry.
 pub struct Registry {
     name: String,
@@ -140,12 +95,19 @@ impl Registry {
     pub fn new(name: &str, options: &RegistryOptions) -> Result<Self, RegistryError> {
         let base = endpoint::base(name, options.transport)?;
         let verify = options.transport != Transport::Unverified;
-        let credentials = options.credentials.clone().or_else(|| stored(name));
+        let source = match &options.credentials {
+            Some(credentials) => Source::Given(credentials.clone()),
+            None => {
+                let store = options.store.clone();
+                let store = store.unwrap_or_else(CredentialStore::of_user);
+                Source::Stored(store, name.to_owned())
+            }
+        };
         Ok(Self {
             name: name.to_owned(),
             peer: Peer::new(&base, verify, options.timeouts),
             http: Http::new(base, verify, options.retry, options.timeouts),
-            auth: Auth::new(credentials),
+            auth: Auth::new(source, None),
         })
     }
 
@@ -179,7 +141,7 @@ impl Registry {
         used: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>, RegistryError> {
         // Another host's challenge is not answered: it would be given this registry's credentials.
-        if !redirect::same_origin(self.http.base(), response.url()) {
+        if !self.http.is_own(response.url()) {
             return Ok(None);
         }
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();

@@ -119,8 +119,10 @@ impl Registry {
                 RegistryTokenType::Bearer(RegistryToken::Token { token })
             }
             None => {
-                let credentials = self.auth.credentials()?;
-                RegistryTokenType::Basic(credentials.user.clone(), credentials.password.clone())
+                let found = self.auth.credentials(&scope.repository).await;
+                let credentials = found.ok().flatten()?;
+                let secret = credentials.secret().expose().to_owned();
+                RegistryTokenType::Basic(credentials.user().to_owned(), secret)
             }
         };
         let auth = match &token {

@@ -40,10 +40,7 @@ impl Puller {
                 idle: Duration::from_millis(400),
                 ..Timeouts::default()
             },
-            credentials: Some(Credentials {
-                user: "me".to_owned(),
-                password: "secret".to_owned(),
-            }),
+            credentials: Some(Credentials::new("me", "secret")),
             ..RegistryOptions::default()
         };
         Self {
