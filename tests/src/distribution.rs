@@ -22,6 +22,27 @@ impl Distribution {
     /// is told to.
     #[track_caller]
     pub fn start(place: &Place, name: &str) -> Self {
+        Self::start_with(place, name, "", "")
+    }
+
+    /// [`Distribution::start`] that lets only the user `me` with the password `secret` in.
+    #[track_caller]
+    pub fn start_guarded(place: &Place, name: &str) -> Self {
+        let users = place.join(format!("{name}.htpasswd"));
+        // As htpasswd -B writes it.
+        let line = "me:$2y$05$vbIqd3rMY8q3JkFtmrVf..4aw4WjubKbNth2tBaddX6zqZTs6yGhW\n";
+        fs::write(&users, line).expect("write");
+        let auth = format!(
+            "auth: {{htpasswd: {{realm: here, path: {}}}}}\n",
+            users.display()
+        );
+        Self::start_with(place, name, "", &auth)
+    }
+
+    /// [`Distribution::start`] with more settings: behind the address in the section `http`, and sections of
+    /// their own.
+    #[track_caller]
+    pub fn start_with(place: &Place, name: &str, http: &str, sections: &str) -> Self {
         let data = place.dir(name);
         // Another process may take the port between the two; then the server ends and another is tried.
         for _ in 0..5 {
@@ -29,7 +50,7 @@ impl Distribution {
             let address = free.expect("a free port");
             let file = place.join(format!("{name}.yml"));
             let settings = format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage:\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{address}'}}\n",
+                "version: 0.1\nlog: {{level: error}}\nstorage:\n  delete: {{enabled: true}}\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: '{address}'{http}}}\n{sections}",
                 data.display()
             );
             fs::write(&file, settings).expect("write");

@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use crate::http::read_headers;
 use crate::image::Image;
 
+/// Longer bodies are blobs, and not kept.
+const MAX_BODY: u64 = 64 * 1024;
+
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub struct Asked {
@@ -17,6 +20,15 @@ pub struct Asked {
     pub target: String,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
+    /// The body, as far as it is of a length that a form has.
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    /// The body as text.
+    pub fn body_text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
 }
 
 /// What is sent back: these bytes, whole reply and all, then the connection is closed.
@@ -96,11 +108,15 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) ->
     let length = length
         .and_then(|(_, value)| value.parse().ok())
         .unwrap_or(0);
-    let _ = std::io::copy(&mut reader.take(length), &mut std::io::sink());
+    let mut rest = reader.take(length);
+    let mut body = Vec::new();
+    let _ = (&mut rest).take(MAX_BODY).read_to_end(&mut body);
+    let _ = std::io::copy(&mut rest, &mut std::io::sink());
     let asked = Asked {
         method,
         target,
         headers,
+        body,
     };
     if let Ok(mut log) = log.lock() {
         log.push(asked.clone());

@@ -15,6 +15,7 @@ pub mod distribution;
 pub mod entry;
 pub mod fake;
 pub mod forgetful;
+pub mod home;
 pub mod http;
 pub mod image;
 pub mod machine;

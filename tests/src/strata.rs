@@ -67,6 +67,8 @@ impl Strata {
         command.env("STRATA_ROOT", &self.root).args(args);
         command
             .env_remove("DOCKER_CONFIG")
+            .env_remove("STRATA_CONFIG")
+            .env_remove("CONTAINERS_REGISTRIES_CONF")
             .env_remove("REGISTRY_AUTH_FILE");
         command
     }

@@ -1,0 +1,135 @@
+//! A user's settings of one test's own: home, configuration and credentials, and a credential helper.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::command::{Ran, run, run_with_input};
+use crate::place::Place;
+use crate::strata::Strata;
+
+/// What the helper does: it keeps each account in a file beside it.
+const HELPER: &str = r#"#!/bin/sh
+vault=$(dirname "$0")/vault
+mkdir -p "$vault"
+name() { printf %s "$1" | tr -c 'a-zA-Z0-9.\n' _; }
+echo "$1" >>"$vault.log"
+case $1 in
+store)
+  account=$(cat)
+  server=$(printf %s "$account" | sed 's/.*"ServerURL":"\([^"]*\)".*/\1/')
+  printf %s "$account" >"$vault/$(name "$server")"
+  printf %s "$server" >"$vault/$(name "$server").server" ;;
+get)
+  file=$vault/$(name "$(cat)")
+  if [ -f "$file" ]; then cat "$file"; else echo "credentials not found in native keychain"; exit 1; fi ;;
+erase)
+  file=$vault/$(name "$(cat)")
+  rm -f "$file" "$file.server" ;;
+list)
+  printf '{'
+  sep=
+  for file in "$vault"/*.server; do
+    [ -f "$file" ] && printf '%s"%s":"someone"' "$sep" "$(cat "$file")" && sep=,
+  done
+  printf '}' ;;
+esac
+"#;
+
+/// A home directory and what points into it.
+pub struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    /// An empty home in `place`.
+    #[track_caller]
+    pub fn new(place: &Place) -> Self {
+        let path = place.dir("home");
+        for name in ["config", "session", "bin"] {
+            fs::create_dir_all(path.join(name)).expect("make a directory");
+        }
+        Self { path }
+    }
+
+    /// A path inside it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a file inside it.
+    #[track_caller]
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
+        fs::write(&path, text).expect("write");
+        path
+    }
+
+    /// Containers' file of credentials.
+    pub fn auth_file(&self) -> PathBuf {
+        self.join("config/containers/auth.json")
+    }
+
+    /// docker's file of credentials.
+    pub fn docker_file(&self) -> PathBuf {
+        self.join(".docker/config.json")
+    }
+
+    /// A command line of strata's for this user, who has no other settings.
+    pub fn command(&self, strata: &Strata, args: &[&str]) -> Command {
+        let mut command = strata.command(args);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut paths = vec![self.join("bin")];
+        paths.extend(std::env::split_paths(&path));
+        let joined = std::env::join_paths(paths).expect("a path");
+        command
+            .env("HOME", &self.path)
+            .env("XDG_CONFIG_HOME", self.join("config"))
+            .env("XDG_RUNTIME_DIR", self.join("session"))
+            .env("PATH", joined);
+        for proxy in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+            command.env_remove(proxy).env_remove(proxy.to_uppercase());
+        }
+        command
+    }
+
+    /// Runs it.
+    #[track_caller]
+    pub fn run(&self, strata: &Strata, args: &[&str]) -> Ran {
+        run(&mut self.command(strata, args))
+    }
+
+    /// `strata login` with a password on standard input.
+    #[track_caller]
+    pub fn login(&self, strata: &Strata, registry: &str, user: &str, password: &str) -> Ran {
+        let args = ["login", "-u", user, "--password-stdin", registry];
+        let input = format!("{password}\n");
+        run_with_input(&mut self.command(strata, &args), input.as_bytes())
+    }
+
+    /// Installs `docker-credential-NAME`. Another process writes it: a program that is open for writing in this one
+    /// could not be run.
+    #[track_caller]
+    pub fn helper(&self, name: &str) -> PathBuf {
+        let path = self.join("bin").join(format!("docker-credential-{name}"));
+        install(&path, HELPER);
+        path
+    }
+}
+
+/// Writes a program.
+#[track_caller]
+pub fn install(path: &Path, text: &str) {
+    let mut sh = Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let mut stdin = sh.stdin.take().expect("a pipe");
+    stdin.write_all(text.as_bytes()).expect("write");
+    drop(stdin);
+    assert!(sh.wait().expect("sh").success());
+}
