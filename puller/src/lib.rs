@@ -5,6 +5,7 @@
 //! a [`store::Store`] on disk, a [`registry`] client, [`fetch`] and [`push`] between the two,
 //! a [`driver`] that mounts stacks of layers and [`run`] that starts processes in them.
 
+pub mod config;
 pub mod driver;
 pub mod fetch;
 pub mod layer;

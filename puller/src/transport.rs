@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use oci_distribution::Reference;
+use strata::config::Source;
 use strata::registry::{CredentialStore, RegistryOptions, Transport};
 use strata::store::{Name, Target};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,6 +25,9 @@ pub(crate) struct TransportArgs {
     /// The file of credentials [default: $REGISTRY_AUTH_FILE, else those of docker and containers]
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+    /// The file of rules about registries [default: $STRATA_CONFIG, else ~/.config/strata/config.toml]
+    #[arg(long = "config", value_name = "FILE")]
+    registries: Option<PathBuf>,
 }
 
 impl TransportArgs {
@@ -38,8 +42,30 @@ impl TransportArgs {
         RegistryOptions {
             transport,
             store: Some(self.store()),
+            config: self.config(),
             ..RegistryOptions::default()
         }
+    }
+
+    /// Where rules about registries are.
+    fn config(&self) -> Source {
+        Source::Machine(self.registries.clone())
+    }
+
+    /// The images that a name may mean, in the order to try them: a short one by the rules about such, unless `docker://`
+    /// stands before it.
+    pub(crate) fn references(&self, text: &str) -> Result<Vec<Reference>> {
+        full_names(text, &self.config())?
+            .iter()
+            .map(|name| reference(name))
+            .collect()
+    }
+
+    /// The first of them.
+    pub(crate) fn reference(&self, text: &str) -> Result<Reference> {
+        let mut all = self.references(text)?.into_iter();
+        all.next()
+            .with_context(|| format!("{text:?} names no image"))
     }
 
     /// Where credentials are.
@@ -49,6 +75,15 @@ impl TransportArgs {
             None => CredentialStore::of_user(),
         }
     }
+}
+
+/// The full names that a name may mean.
+pub(crate) fn full_names(text: &str, config: &Source) -> Result<Vec<String>> {
+    // What is no name at all is told so in the words of who wrote it.
+    if text.starts_with("docker://") || Name::parse(text).is_err() {
+        return Ok(vec![text.to_owned()]);
+    }
+    Ok(config.load()?.full_names(text)?)
 }
 
 /// A reference in docker's grammar, `docker://` in front of it or not.

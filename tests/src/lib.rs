@@ -7,6 +7,7 @@
 pub mod api;
 pub mod bench;
 pub mod binaries;
+pub mod certificates;
 pub mod clients;
 pub mod command;
 pub mod debian;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use oci_distribution::Reference;
 use serde_json::json;
+use strata::config::Source;
 use strata::fetch::{self, PullOptions, PullReport};
 use strata::store::{Image, Store};
 use strata_oci::Platform;
 
 use crate::settings::Settings;
-use crate::transport::{TransportArgs, reference, until_interrupted};
+use crate::transport::{TransportArgs, full_names, reference, until_interrupted};
 use crate::{bars, printer};
 
 /// Fetch images, only the layers that are missing here
@@ -44,7 +46,8 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     };
     let store = settings.open_store()?;
     for name in &args.references {
-        match pull(&store, name, &options, args.quiet)? {
+        let references = args.transport.references(name)?;
+        match pull(&store, &references, &options, args.quiet)? {
             Ok((full, report, text)) => print(&args, &full, &report, &text)?,
             Err(code) => return Ok(code),
         }
@@ -54,18 +57,34 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
 
 type Pulled = (String, PullReport, String);
 
+/// Pulls the first of several that can be had.
 fn pull(
     store: &Arc<Store>,
-    name: &str,
+    references: &[Reference],
     options: &PullOptions,
     quiet: bool,
 ) -> Result<std::result::Result<Pulled, ExitCode>> {
-    let reference = reference(name)?;
+    let (last, first) = references.split_last().context("no image is named")?;
+    for reference in first {
+        match pull_one(store, reference, options, quiet) {
+            Err(error) => printer::message(format_args!("{error:#}")),
+            done => return done,
+        }
+    }
+    pull_one(store, last, options, quiet)
+}
+
+fn pull_one(
+    store: &Arc<Store>,
+    reference: &Reference,
+    options: &PullOptions,
+    quiet: bool,
+) -> Result<std::result::Result<Pulled, ExitCode>> {
     let full = reference.whole();
     let began = Instant::now();
     let progress = bars::for_stderr(quiet);
     let work = async {
-        fetch::pull(store.clone(), &reference, options, progress)
+        fetch::pull(store.clone(), reference, options, progress)
             .await
             .with_context(|| format!("pulling {full}"))
     };
@@ -120,15 +139,23 @@ fn print(args: &Args, full: &str, report: &PullReport, text: &str) -> Result<()>
 
 /// The image, pulled now if the store does not have it: docker's `--pull missing`.
 pub(crate) fn ensure(store: &Arc<Store>, name: &str) -> Result<Image> {
-    match store.image(name)? {
-        Some(image) => Ok(image),
-        None => always(store, name),
+    if let Some(image) = store.image(name)? {
+        return Ok(image);
     }
+    // A short name may stand for another than docker's.
+    for full in full_names(name, &Source::default())? {
+        if let Some(image) = store.image(&full)? {
+            return Ok(image);
+        }
+    }
+    always(store, name)
 }
 
 /// The image as its registry has it now.
 pub(crate) fn always(store: &Arc<Store>, name: &str) -> Result<Image> {
-    match pull(store, name, &PullOptions::default(), false)? {
+    let names = full_names(name, &Source::default())?;
+    let references: Vec<Reference> = names.iter().map(|n| reference(n)).collect::<Result<_>>()?;
+    match pull(store, &references, &PullOptions::default(), false)? {
         Ok((full, report, text)) => {
             printer::progress(format_args!("{full}: {text}"));
             Ok(report.image)

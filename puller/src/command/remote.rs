@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use strata::registry::Registry;
 
-use crate::transport::{TransportArgs, reference};
+use crate::transport::TransportArgs;
 
 /// What a reference names, and whom to ask about it.
 pub(crate) struct Remote {
@@ -20,7 +20,7 @@ pub(crate) struct Remote {
 impl Remote {
     /// An image's name in docker's grammar.
     pub(crate) fn new(text: &str, transport: &TransportArgs) -> Result<Self> {
-        let reference = reference(text)?;
+        let reference = transport.reference(text)?;
         let selector = reference.digest().or(reference.tag()).unwrap_or("latest");
         let registry = Registry::new(reference.registry(), &transport.options())?;
         Ok(Self {

@@ -57,7 +57,9 @@ impl Fetcher {
                 }
                 Err(error) if error.is_of_the_bytes() => {
                     self.store.drop_partial(&layer.blob.digest);
-                    if kept == 0 {
+                    let blob = &layer.blob.digest;
+                    let by_mirror = self.registry.distrust(blob, &error.to_string());
+                    if kept == 0 && !by_mirror {
                         return Err(error);
                     }
                     let text = format!("layer {}: {error}; fetching it anew", layer.blob.digest);

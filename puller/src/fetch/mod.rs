@@ -93,7 +93,8 @@ pub async fn pull(
     options: &PullOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<PullReport, PullError> {
-    let registry = Arc::new(Registry::new(reference.registry(), &options.registry)?);
+    let registry = Registry::new(reference.registry(), &options.registry)?;
+    let registry = Arc::new(registry.telling(progress.clone()));
     if let Some((image, resolved)) = unchanged(&store, &registry, reference, options).await? {
         for blob in &image.manifest.layers {
             store.drop_partial(&blob.digest);

@@ -128,6 +128,10 @@ impl Transfer<'_> {
                 failures = 0;
             }
             failures += 1;
+            if failures > 1 {
+                self.registry
+                    .distrust(&self.blob.digest, &error.to_string());
+            }
             let Some(wait) = self.registry.retry().wait(failures, None) else {
                 return Err(error.into());
             };

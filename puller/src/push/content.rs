@@ -71,6 +71,7 @@ impl Content {
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 tokio::spawn(async move {
                     if let Err(error) = relay(&registry, &repository, &blob, &sender).await {
+                        registry.distrust(&blob.digest, &error.to_string());
                         let _ = sender.send(Err(error)).await;
                     }
                 });

@@ -91,7 +91,8 @@ pub async fn push(
     options: &PushOptions,
     progress: Arc<dyn Progress>,
 ) -> Result<PushReport, PushError> {
-    let registry = Arc::new(Registry::new(target.registry(), &options.registry)?);
+    let registry = Registry::new(target.registry(), &options.registry)?;
+    let registry = Arc::new(registry.telling(progress.clone()));
     let sender = Sender {
         store,
         registry,

@@ -9,7 +9,8 @@ use strata_oci::verify::VerifyError;
 use strata_oci::{Descriptor, Digest};
 
 use super::error::chain;
-use super::http::{Call, authority};
+use super::http::{Body, Call, authority};
+use super::routes::Want;
 use super::{Registry, RegistryError, Scope, Timeouts};
 
 /// The bytes of a blob as they arrive. Nothing is proved yet.
@@ -63,6 +64,30 @@ impl Registry {
         digest: &Digest,
         purpose: Purpose,
     ) -> Result<bool, RegistryError> {
+        if purpose == Purpose::Push {
+            return self.has_here(repository, digest, purpose).await;
+        }
+        let mut steps = self.steps(repository, Want::Blob)?;
+        loop {
+            let step = steps.take();
+            let asked = step
+                .site(self)
+                .has_here(&step.repository, digest, purpose)
+                .await;
+            match asked {
+                Ok(false) if !steps.is_last() => steps.absent(&step),
+                Ok(found) => return Ok(found),
+                Err(error) => steps.failed(&step, error)?,
+            }
+        }
+    }
+
+    async fn has_here(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        purpose: Purpose,
+    ) -> Result<bool, RegistryError> {
         let url = self.url(repository, &format!("blobs/{digest}"));
         let call = Call::new(Method::HEAD, url, format!("blob {digest}"));
         let scope = match purpose {
@@ -100,6 +125,33 @@ impl Registry {
 
     /// Begins to fetch a blob from an offset below its size.
     pub async fn open_blob(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        from: u64,
+    ) -> Result<BlobBody, OpenBlobError> {
+        let steps = self.steps(repository, Want::Blob);
+        let mut steps = steps.map_err(OpenBlobError::Other)?;
+        loop {
+            let step = steps.take();
+            match step
+                .site(self)
+                .open_here(&step.repository, blob, from)
+                .await
+            {
+                Ok(body) => {
+                    steps.served(&step, Some(&blob.digest));
+                    return Ok(body);
+                }
+                Err(OpenBlobError::Range(error)) => return Err(OpenBlobError::Range(error)),
+                Err(OpenBlobError::Other(error)) => {
+                    steps.failed(&step, error).map_err(OpenBlobError::Other)?;
+                }
+            }
+        }
+    }
+
+    async fn open_here(
         &self,
         repository: &str,
         blob: &Descriptor,
@@ -184,12 +236,22 @@ impl Registry {
                         expected: blob.digest.clone(),
                         actual: Digest::of(&bytes),
                     };
-                    return Err(RegistryError::Content { what, source });
+                    let error = RegistryError::Content {
+                        what: what.clone(),
+                        source,
+                    };
+                    if self.distrust(&blob.digest, &error.to_string()) {
+                        continue;
+                    }
+                    return Err(error);
                 }
                 Err(error @ RegistryError::Unreachable { .. }) => error,
                 Err(error) => return Err(error),
             };
             failures += 1;
+            if failures > 1 {
+                self.distrust(&blob.digest, &error.to_string());
+            }
             match self.http.policy.wait(failures, None) {
                 Some(wait) => tokio::time::sleep(wait).await,
                 None => return Err(error),
@@ -230,6 +292,21 @@ impl Registry {
             from: Some(from.to_owned()),
             ..Scope::push(repository)
         };
+        if !self.is_plain_matter() {
+            let mut url = self.url(repository, "blobs/uploads/");
+            url.query_pairs_mut()
+                .append_pair("mount", &digest.to_string())
+                .append_pair("from", from);
+            let mut call = Call::new(Method::POST, url, what);
+            call.body = Body::Bytes(Bytes::new());
+            let response = self.send(&call, &scope).await?;
+            return match response.status().as_u16() {
+                201 => Ok(true),
+                // 202: the registry has begun an upload session instead.
+                202 | 400 | 403 | 404 | 405 => Ok(false),
+                _ => Err(self.http.status_error(&call, response).await),
+            };
+        }
         let target = self.peer.reference(repository, "latest");
         let source = self.peer.reference(from, "latest");
         let digest = digest.to_string();

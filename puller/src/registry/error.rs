@@ -3,6 +3,7 @@
 use strata_oci::verify::VerifyError;
 
 use super::credentials::CredentialsError;
+use crate::config::ConfigError;
 
 /// A request to a registry that failed for good.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,9 @@ pub enum RegistryError {
     /// Stored credentials are of no use.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The configuration of registries is of no use, or forbids it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A file on this side cannot be read or written.
     #[error("{what}: {source}")]
     Local {

@@ -1,11 +1,10 @@
 //! Requests and their answers: redirects that are judged one by one, timeouts, and another try
 //! after failures that pass.
-//!
-//! Loading the machine's certificates takes longer than a whole exchange with a registry on this
-//! machine, so each client is made when its first request is sent.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::OnceLock;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +12,13 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 
+use super::endpoint::Reach;
 use super::error::chain;
-use super::redirect::{self, Guarded, Zone};
+use super::redirect::{self, Zone};
 use super::retry::{RetryPolicy, is_transient, retry_after};
 use super::{RegistryError, Timeouts};
+#[cfg(test)]
+use {super::Transport, crate::config::target::Target};
 
 const MAX_REDIRECTS: usize = 5;
 /// No error document that is worth showing is longer.
@@ -64,48 +66,64 @@ enum Failure {
 
 /// The HTTP side of one registry.
 pub(super) struct Http {
-    base: Url,
-    verify: bool,
+    pub(super) reach: Reach,
+    /// The same without TLS, for a registry that may be so.
+    plain_base: Option<Url>,
+    /// It has turned out to be so.
+    plain: AtomicBool,
     pub(super) policy: RetryPolicy,
     pub(super) timeouts: Timeouts,
-    zone: OnceCell<Zone>,
-    own: OnceLock<Client>,
-    foreign_plain: OnceLock<Client>,
-    foreign_tls: OnceLock<Client>,
+    pub(super) zone: OnceCell<Zone>,
+    /// By what they are good for.
+    pub(super) clients: Mutex<HashMap<String, Client>>,
 }
 
 impl Http {
-    pub(super) fn new(base: Url, verify: bool, policy: RetryPolicy, timeouts: Timeouts) -> Self {
+    pub(super) fn new(reach: Reach, policy: RetryPolicy, timeouts: Timeouts) -> Self {
+        let plain_base = reach.fallback.then(|| without_tls(&reach.base)).flatten();
         Self {
-            base,
-            verify,
+            reach,
+            plain_base,
+            plain: AtomicBool::new(false),
             policy,
             timeouts,
             zone: OnceCell::new(),
-            own: OnceLock::new(),
-            foreign_plain: OnceLock::new(),
-            foreign_tls: OnceLock::new(),
+            clients: Mutex::default(),
         }
     }
 
     pub(super) fn base(&self) -> &Url {
-        &self.base
+        &self.reach.base
+    }
+
+    /// Whether any HTTP client can reach the registry as this one does.
+    pub(super) fn is_plain_matter(&self) -> bool {
+        self.reach.is_plain_matter()
     }
 
     /// Whether an address is the registry's own, and not one that it named.
     pub(super) fn is_own(&self, url: &Url) -> bool {
-        redirect::same_origin(&self.base, url)
+        let plain = self.plain_base.as_ref();
+        redirect::same_origin(&self.reach.base, url)
+            || plain.is_some_and(|base| redirect::same_origin(base, url))
     }
 
     #[cfg(test)]
     pub(super) fn plain_for_tests(base: &str) -> Self {
         let base = Url::parse(base).expect("an address");
-        Self::new(base, true, RetryPolicy::default(), Timeouts::default())
+        let mut target = Target::new(&authority(&base), String::new());
+        target.scheme = Some(if base.scheme() == "http" {
+            "http"
+        } else {
+            "https"
+        });
+        let reach = Reach::new(&target, Transport::Default, &[]).expect("a host");
+        Self::new(reach, RetryPolicy::default(), Timeouts::default())
     }
 
     /// `host[:port]`, for messages.
     pub(super) fn host(&self) -> String {
-        authority(&self.base)
+        authority(&self.reach.base)
     }
 
     /// Sends until there is an answer that another try would not change: any status but the
@@ -169,21 +187,61 @@ impl Http {
         }))
     }
 
+    /// One request and its answer. A registry that may be without TLS is asked so when it has turned out to have none.
     async fn hop(
         &self,
         call: &Call<'_>,
         url: &Url,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, Failure> {
-        let client = self.client(url).await.map_err(Failure::Final)?;
+        let is_base = redirect::same_origin(&self.reach.base, url);
+        let without = self
+            .plain_base
+            .as_ref()
+            .filter(|_| is_base)
+            .and_then(|_| without_tls(url));
+        let Some(plain) = without else {
+            return self.exchange(call, url, url, authorization).await;
+        };
+        if self.plain.load(Ordering::Relaxed) {
+            return self.exchange(call, url, &plain, authorization).await;
+        }
+        let failure = match self.exchange(call, url, url, authorization).await {
+            Err(failure) => failure,
+            answer => return answer,
+        };
+        match self.exchange(call, url, &plain, authorization).await {
+            Ok(response) => {
+                self.plain.store(true, Ordering::Relaxed);
+                Ok(response)
+            }
+            Err(_) => Err(failure),
+        }
+    }
+
+    /// Asks `at` what is meant for `url`.
+    async fn exchange(
+        &self,
+        call: &Call<'_>,
+        url: &Url,
+        at: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let client = self.client(at).await.map_err(Failure::Final)?;
         let mut headers = call.headers.clone();
         if !redirect::same_origin(&call.url, url) {
             headers.remove(AUTHORIZATION);
         }
+        let own = self.is_own(url);
+        if own {
+            for (name, value) in &self.reach.headers {
+                headers.append(name, value.clone());
+            }
+        }
         let mut request = client
-            .request(call.method.clone(), url.clone())
+            .request(call.method.clone(), at.clone())
             .headers(headers);
-        if let Some(value) = authorization.filter(|_| self.is_own(url)) {
+        if let Some(value) = authorization.filter(|_| own) {
             request = request.header(AUTHORIZATION, value);
         }
         let sent = match &call.body {
@@ -222,69 +280,10 @@ impl Http {
         if self.is_own(url) {
             return Ok(());
         }
-        match redirect::refusal(&self.base, self.zone().await, url) {
+        match redirect::refusal(&self.reach.base, self.zone().await, url) {
             None => Ok(()),
             Some(why) => Err(refused(call, url, why)),
         }
-    }
-
-    /// Where the registry itself is; where its name has several addresses, the most public.
-    async fn zone(&self) -> Zone {
-        let find = async || {
-            if let Some(zone) = redirect::literal_zone(&self.base) {
-                return zone;
-            }
-            let host = self.base.host_str().unwrap_or_default();
-            let Ok(addresses) = tokio::net::lookup_host((host, 0)).await else {
-                return Zone::Public;
-            };
-            let zones: Vec<Zone> = addresses.map(|a| redirect::zone(a.ip())).collect();
-            let all = |zone| !zones.is_empty() && zones.iter().all(|z| *z == zone);
-            if all(Zone::Loopback) {
-                Zone::Loopback
-            } else if zones.contains(&Zone::Public) || zones.is_empty() {
-                Zone::Public
-            } else {
-                Zone::Private
-            }
-        };
-        *self.zone.get_or_init(find).await
-    }
-
-    async fn client(&self, url: &Url) -> Result<&Client, RegistryError> {
-        let tls = url.scheme() == "https";
-        let own = self.is_own(url);
-        let slot = match (own, tls) {
-            (true, _) => &self.own,
-            (false, false) => &self.foreign_plain,
-            (false, true) => &self.foreign_tls,
-        };
-        if let Some(client) = slot.get() {
-            return Ok(client);
-        }
-        let mut builder = Client::builder()
-            .user_agent(concat!("strata/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(self.timeouts.connect)
-            .tcp_nodelay(true)
-            .referer(false);
-        if !tls {
-            // No certificate is needed, so none is loaded; https never goes through this client.
-            builder = builder.tls_certs_only([]);
-        } else if own && !self.verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if redirect::literal_zone(url) == Some(Zone::Loopback) {
-            builder = builder.no_proxy();
-        }
-        if !own {
-            let from = self.zone().await;
-            builder = builder.dns_resolver(Guarded { from });
-        }
-        let made = builder
-            .build()
-            .map_err(|error| RegistryError::Client(chain(&error)))?;
-        Ok(slot.get_or_init(|| made))
     }
 
     /// What an answer that is not the wanted one means, with the registry's own words.
@@ -345,6 +344,11 @@ impl Http {
     }
 }
 
+fn without_tls(url: &Url) -> Option<Url> {
+    let mut plain = url.clone();
+    plain.set_scheme("http").ok().map(|()| plain)
+}
+
 fn refused(call: &Call<'_>, url: &Url, why: &'static str) -> RegistryError {
     RegistryError::Redirect {
         what: call.what.clone(),
@@ -354,7 +358,7 @@ fn refused(call: &Call<'_>, url: &Url, why: &'static str) -> RegistryError {
 }
 
 /// `host[:port]` of an address.
-pub(super) fn authority(url: &Url) -> String {
+pub(crate) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
         Some(port) => format!("{host}:{port}"),

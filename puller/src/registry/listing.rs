@@ -48,6 +48,11 @@ impl Registry {
     /// # Errors
     /// Besides the usual ones: a list that does not end.
     pub async fn tags(&self, repository: &str) -> Result<Vec<String>, RegistryError> {
+        let last = self.last_step(repository)?;
+        last.site(self).tags_here(&last.repository).await
+    }
+
+    async fn tags_here(&self, repository: &str) -> Result<Vec<String>, RegistryError> {
         let what = format!("tags of {repository}");
         let mut url = self.url(repository, "tags/list");
         url.query_pairs_mut().append_pair("n", PAGE);

@@ -22,9 +22,7 @@ impl Registry {
     /// # Errors
     /// [`RegistryError::Denied`]: they are refused. Another: the registry cannot be asked, or is none.
     pub async fn login(&self) -> Result<Login, RegistryError> {
-        let mut url = self.http.base().clone();
-        url.set_path("/v2/");
-        let call = Call::new(Method::GET, url, "a login");
+        let call = Call::new(Method::GET, self.address(""), "a login");
         let scope = Scope::login();
         let first = self.http.send(&call, None).await?;
         if first.status().is_success() {

@@ -7,7 +7,8 @@ use strata_oci::manifest::MAX_MANIFEST;
 use strata_oci::verify::VerifyError;
 use strata_oci::{Digest, media};
 
-use super::http::Call;
+use super::http::{Body, Call};
+use super::routes::Want;
 use super::{Registry, RegistryError, Scope};
 
 /// What a HEAD tells.
@@ -35,6 +36,23 @@ impl Registry {
         repository: &str,
         reference: &str,
     ) -> Result<Option<ManifestHead>, RegistryError> {
+        let mut steps = self.steps(repository, want(reference))?;
+        loop {
+            let step = steps.take();
+            let asked = step.site(self).head_here(&step.repository, reference).await;
+            match asked {
+                Ok(None) if !steps.is_last() => steps.absent(&step),
+                Ok(head) => return Ok(head),
+                Err(error) => steps.failed(&step, error)?,
+            }
+        }
+    }
+
+    async fn head_here(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<Option<ManifestHead>, RegistryError> {
         let call = self.manifest_call(Method::HEAD, repository, reference);
         let response = self.send(&call, &Scope::pull(repository)).await?;
         match response.status().as_u16() {
@@ -49,6 +67,25 @@ impl Registry {
     /// Fetches a manifest by tag or digest, proved against the digest in `reference` if it is one,
     /// else against the header if there is one.
     pub async fn get_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<RawManifest, RegistryError> {
+        let mut steps = self.steps(repository, want(reference))?;
+        loop {
+            let step = steps.take();
+            let asked = step.site(self).get_here(&step.repository, reference).await;
+            match asked {
+                Ok(raw) => {
+                    steps.served(&step, None);
+                    return Ok(raw);
+                }
+                Err(error) => steps.failed(&step, error)?,
+            }
+        }
+    }
+
+    async fn get_here(
         &self,
         repository: &str,
         reference: &str,
@@ -109,6 +146,13 @@ impl Registry {
             why: format!("{media_type:?} cannot be a Content-Type"),
         })?;
         let scope = Scope::push(repository);
+        if !self.is_plain_matter() {
+            let url = self.url(repository, &format!("manifests/{reference}"));
+            let mut call = Call::new(Method::PUT, url, what);
+            call.headers.insert(CONTENT_TYPE, content_type);
+            call.body = Body::Bytes(bytes);
+            return self.expect(&call, &scope).await.map(drop);
+        }
         let target = self.peer.reference(repository, reference);
         self.through_peer(&what, &scope, async |client| {
             let pushed = client.push_manifest_raw(&target, bytes.clone(), content_type.clone());
@@ -158,6 +202,13 @@ impl Registry {
 fn what(repository: &str, reference: &str) -> String {
     let mark = if reference.contains(':') { '@' } else { ':' };
     format!("manifest {repository}{mark}{reference}")
+}
+
+fn want(reference: &str) -> Want {
+    // A tag has no colon, a digest has one.
+    Want::Manifest {
+        by_tag: !reference.contains(':'),
+    }
 }
 
 fn accept() -> HeaderMap {

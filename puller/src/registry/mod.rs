@@ -7,6 +7,7 @@
 mod auth;
 mod blobs;
 mod challenge;
+mod client;
 pub mod credentials;
 mod endpoint;
 mod error;
@@ -17,11 +18,13 @@ mod manifests;
 mod peer;
 mod redirect;
 mod retry;
+mod routes;
 mod scope;
 mod stream;
 mod token;
 mod upload;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -41,7 +44,12 @@ pub use upload::{Chunks, Upload};
 use auth::{Auth, Source};
 use http::{Call, Http};
 use peer::Peer;
+use routes::Routes;
 use scope::Scope;
+
+use crate::config::target::Target;
+use crate::config::{self, Config};
+use endpoint::Reach;
 
 /// How to talk to a registry.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +60,8 @@ pub struct RegistryOptions {
     pub credentials: Option<Credentials>,
     /// Where stored credentials are looked for; else where the user's clients keep theirs.
     pub store: Option<CredentialStore>,
+    /// Mirrors, certificates and other rules about registries.
+    pub config: config::Source,
     /// When to try again.
     pub retry: RetryPolicy,
     /// When to give up waiting.
@@ -85,16 +95,34 @@ pub struct Registry {
     http: Http,
     auth: Auth,
     peer: Peer,
+    /// Where the protocol begins: `/v2`.
+    api: String,
+    /// The registry that this one is to stand for, where it wants to be told.
+    ns: Option<String>,
+    /// None: this is one of the places itself.
+    routes: Option<Routes>,
 }
 
 impl Registry {
     /// A client for the registry called `name` (`docker.io`, `localhost:5000`). Nothing is sent yet.
     ///
     /// # Errors
-    /// The name is not a host with an optional port.
+    /// The name is not a host with an optional port, or the configuration is of no use.
     pub fn new(name: &str, options: &RegistryOptions) -> Result<Self, RegistryError> {
-        let base = endpoint::base(name, options.transport)?;
-        let verify = options.transport != Transport::Unverified;
+        let config = options.config.load()?;
+        let target = config.registry(name)?;
+        let mut registry = Self::at(name, &target, options, &config)?;
+        registry.routes = Some(Routes::new(config, options.clone()));
+        Ok(registry)
+    }
+
+    /// A client for one place; credentials are looked up by `name`.
+    fn at(
+        name: &str,
+        target: &Target,
+        options: &RegistryOptions,
+        config: &Arc<Config>,
+    ) -> Result<Self, RegistryError> {
         let source = match &options.credentials {
             Some(credentials) => Source::Given(credentials.clone()),
             None => {
@@ -103,11 +131,15 @@ impl Registry {
                 Source::Stored(store, name.to_owned())
             }
         };
+        let reach = Reach::new(target, options.transport, config.certs_dirs())?;
         Ok(Self {
             name: name.to_owned(),
-            peer: Peer::new(&base, verify, options.timeouts),
-            http: Http::new(base, verify, options.retry, options.timeouts),
-            auth: Auth::new(source, None),
+            peer: Peer::new(&reach.base, reach.verify, options.timeouts),
+            http: Http::new(reach, options.retry, options.timeouts),
+            auth: Auth::new(source, target.realms.clone()),
+            api: target.api.clone(),
+            ns: target.ns.clone(),
+            routes: None,
         })
     }
 
@@ -123,6 +155,7 @@ impl Registry {
 
     /// Sends with the Authorization that the scope needs, obtained or renewed once on a 401.
     async fn send(&self, call: &Call<'_>, scope: &Scope) -> Result<Response, RegistryError> {
+        self.permit(&scope.repository)?;
         let used = self.auth.known(scope).await;
         let response = self.http.send(call, used.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -163,8 +196,21 @@ impl Registry {
 
     /// `BASE/v2/REPOSITORY/…`; names are checked by the reference grammar, so none needs escaping.
     fn url(&self, repository: &str, rest: &str) -> reqwest::Url {
+        self.address(&format!("{repository}/{rest}"))
+    }
+
+    /// `BASE/v2/…`
+    fn address(&self, rest: &str) -> reqwest::Url {
         let mut url = self.http.base().clone();
-        url.set_path(&format!("/v2/{repository}/{rest}"));
+        url.set_path(&format!("{}/{rest}", self.api));
+        if let Some(ns) = &self.ns {
+            url.query_pairs_mut().append_pair("ns", ns);
+        }
         url
+    }
+
+    /// Whether this is reached as the peer's client reaches registries.
+    fn is_plain_matter(&self) -> bool {
+        self.http.is_plain_matter() && self.api == "/v2" && self.ns.is_none()
     }
 }

@@ -81,6 +81,7 @@ impl Registry {
         scope: &Scope,
         operation: impl AsyncFn(&Client) -> Result<T, OciDistributionError>,
     ) -> Result<T, RegistryError> {
+        self.permit(&scope.repository)?;
         let client = self.peer.client()?;
         let mut failures = 0;
         let mut renewed = false;
@@ -147,9 +148,7 @@ impl Registry {
         scope: &Scope,
         used: Option<&reqwest::header::HeaderValue>,
     ) -> Result<(), RegistryError> {
-        let mut url = self.http.base().clone();
-        url.set_path("/v2/");
-        let call = Call::new(Method::GET, url, what);
+        let call = Call::new(Method::GET, self.address(""), what);
         let response = self.http.send(&call, None).await?;
         self.authorize(&response, scope, used).await.map(drop)
     }

@@ -6,6 +6,7 @@
 //! (go-containerregistry#2243, #2293, #2295). Credentials stay with the registry (CVE-2020-15157).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -108,6 +109,12 @@ pub(super) fn refusal(registry: &Url, from: Zone, target: &Url) -> Option<&'stat
     if same_origin(registry, target) {
         return None;
     }
+    if target
+        .host_str()
+        .is_some_and(|host| proxies().iter().any(|proxy| proxy == host))
+    {
+        return Some("it is this machine's proxy");
+    }
     if registry.scheme() == "https" && target.scheme() == "http" {
         return Some("it leads from https to http");
     }
@@ -124,15 +131,41 @@ pub(super) struct Guarded {
     pub(super) from: Zone,
 }
 
+/// The hosts of the proxies that the environment names. They are where requests are sent, whatever network they are in;
+/// what is asked of them is judged like all else.
+fn proxies() -> &'static [String] {
+    static HOSTS: OnceLock<Vec<String>> = OnceLock::new();
+    HOSTS.get_or_init(|| {
+        let names = ["http_proxy", "https_proxy", "all_proxy"];
+        let names = names
+            .iter()
+            .flat_map(|name| [(*name).to_owned(), name.to_uppercase()]);
+        names
+            .filter_map(|name| proxy_host(&std::env::var(name).ok()?))
+            .collect()
+    })
+}
+
+/// The host of `http://proxy:3128` and `proxy:3128`.
+fn proxy_host(text: &str) -> Option<String> {
+    let full = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
+    Url::parse(&full).ok()?.host_str().map(str::to_owned)
+}
+
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
         let from = self.from;
+        let proxy = proxies().iter().any(|host| host == name.as_str());
         Box::pin(async move {
             let found: Vec<SocketAddr> =
                 tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let allowed: Vec<SocketAddr> = found
                 .into_iter()
-                .filter(|address| may_reach(from, zone(address.ip())))
+                .filter(|address| proxy || may_reach(from, zone(address.ip())))
                 .collect();
             if allowed.is_empty() {
                 let name = name.as_str();
@@ -206,6 +239,15 @@ mod tests {
         assert!(!refused(local, Zone::Loopback, "http://127.0.0.1:9000/x"));
         assert!(!refused(local, Zone::Loopback, "https://storage.test/x"));
         assert!(refused(local, Zone::Loopback, "http://169.254.169.254/x"));
+    }
+
+    #[test]
+    fn proxies_are_known_by_their_hosts() {
+        let host = |text| proxy_host(text).expect("a host");
+        assert_eq!(host("http://proxy.test:3128"), "proxy.test");
+        assert_eq!(host("https://me:pw@proxy.test/"), "proxy.test");
+        assert_eq!(host("proxy.test:3128"), "proxy.test");
+        assert_eq!(proxy_host(""), None);
     }
 
     #[tokio::test]

@@ -151,6 +151,10 @@ impl BlobStream {
             self.failures = 0;
         }
         self.failures += 1;
+        if self.failures > 1 {
+            self.registry
+                .distrust(&self.blob.digest, &error.to_string());
+        }
         let Some(wait) = self.registry.retry().wait(self.failures, None) else {
             return Err(error);
         };
