@@ -67,7 +67,9 @@ fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
     let layers: Vec<String> = image.layers.iter().map(|l| l.digest.to_string()).collect();
     let sizes: Vec<usize> = image.layers.iter().map(|l| l.blob.len()).collect();
     let liar = Fake::of_image(image.clone(), move |asked| {
-        let which = layers.iter().position(|digest| asked.target.ends_with(digest))?;
+        let which = layers
+            .iter()
+            .position(|digest| asked.target.ends_with(digest))?;
         Some(reply(200, &[], &vec![b'x'; sizes[which]]))
     });
     s.containers(&format!(
@@ -78,13 +80,30 @@ fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
         liar.address(),
         server.address()
     ));
-    let ran = s.run(&["--verbose", "pull", "--format", "json", "registry.example/team/app:v1"]).ok();
-    let ran = ran.says("mirror 127.0.0.1:1: ").says(&format!("mirror {}: ", liar.address()));
+    let ran = s
+        .run(&[
+            "--verbose",
+            "pull",
+            "--format",
+            "json",
+            "registry.example/team/app:v1",
+        ])
+        .ok();
+    let ran = ran
+        .says("mirror 127.0.0.1:1: ")
+        .says(&format!("mirror {}: ", liar.address()));
     let ran = ran.says(&format!("{} serves blob", server.address()));
-    assert!(ran.out().contains("registry.example/team/app:v1"), "{}", ran.story());
+    assert!(
+        ran.out().contains("registry.example/team/app:v1"),
+        "{}",
+        ran.story()
+    );
     assert_eq!(s.strata.layers().len(), 2);
     let listed = s.strata.images().to_string();
-    assert!(listed.contains("registry.example/team/app") && !listed.contains("127.0.0.1"), "{listed}");
+    assert!(
+        listed.contains("registry.example/team/app") && !listed.contains("127.0.0.1"),
+        "{listed}"
+    );
     // Without the honest one there is nobody left, and nothing wrong is kept.
     s.containers(&format!(
         "[[registry]]\nprefix = \"registry.example\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:1\"\n",
@@ -108,23 +127,37 @@ fn a_moved_registry_is_found_and_a_blocked_one_is_not_asked() {
     assert_eq!(s.run(&["tags", "some.example/app"]).ok().out(), "v1");
     let name = format!("{}/app:v1", blocked.address());
     for command in ["pull", "digest"] {
-        s.run(&[command, &name]).refused().says("blocked").says("registries.conf");
+        s.run(&[command, &name])
+            .refused()
+            .says("blocked")
+            .says("registries.conf");
     }
-    s.run(&["push", "some.example/app:v1", &name]).refused().says("blocked");
+    s.run(&["push", "some.example/app:v1", &name])
+        .refused()
+        .says("blocked");
     assert!(blocked.asked().is_empty(), "{:?}", blocked.asked());
     // Our own file decides before containers'.
-    s.home.write("config/strata/config.toml", &format!("[[registry]]\nlocation = \"{}\"\n", blocked.address()));
+    s.home.write(
+        "config/strata/config.toml",
+        &format!("[[registry]]\nlocation = \"{}\"\n", blocked.address()),
+    );
     s.pull_afresh(&name).ok();
     let own = s.home.write("own.toml", "also-read = []\nunknown = 1\n");
     let own = own.display().to_string();
-    s.run(&["pull", "--config", &own, &name]).refused().says("own.toml").says("unknown");
+    s.run(&["pull", "--config", &own, &name])
+        .refused()
+        .says("own.toml")
+        .says("unknown");
 }
 
 #[test]
 fn mirrors_serve_tags_or_digests_as_they_are_told() {
     let s = Scene::new();
     let image = image();
-    let (tags, digests) = (Fake::of_image(image.clone(), |_| None), Fake::of_image(image.clone(), |_| None));
+    let (tags, digests) = (
+        Fake::of_image(image.clone(), |_| None),
+        Fake::of_image(image.clone(), |_| None),
+    );
     let server = Fake::of_image(image.clone(), |_| None);
     s.containers(&format!(
         "[[registry]]\nlocation = \"{}\"\n\
@@ -138,7 +171,8 @@ fn mirrors_serve_tags_or_digests_as_they_are_told() {
     assert!(!tags.asked().is_empty());
     assert!(digests.asked().is_empty() && server.asked().is_empty());
     let before = tags.asked().len();
-    s.pull_afresh(&format!("{}/app@{}", server.address(), image.digest)).ok();
+    s.pull_afresh(&format!("{}/app@{}", server.address(), image.digest))
+        .ok();
     assert_eq!(tags.asked().len(), before);
     assert!(!digests.asked().is_empty() && server.asked().is_empty());
 }
@@ -165,8 +199,17 @@ fn each_mirror_is_shown_its_own_credentials_and_no_others() {
     };
     auths("bWlycm9yOm0=");
     s.pull_afresh("registry.example/app:v1").ok();
-    let shown: Vec<String> = mirror.asked().iter().map(|a| header(a, "authorization").to_owned()).collect();
-    assert!(shown.iter().all(|h| h.is_empty() || h == "Basic bWlycm9yOm0="), "{shown:?}");
+    let shown: Vec<String> = mirror
+        .asked()
+        .iter()
+        .map(|a| header(a, "authorization").to_owned())
+        .collect();
+    assert!(
+        shown
+            .iter()
+            .all(|h| h.is_empty() || h == "Basic bWlycm9yOm0="),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -200,7 +243,10 @@ fn containerds_hosts_are_asked_for_what_they_can() {
         assert_eq!(header(request, "x-team"), "blue");
     }
     let tags = server.asked();
-    assert!(tags.iter().all(|a| a.target == "/v2/app/manifests/v1"), "{tags:?}");
+    assert!(
+        tags.iter().all(|a| a.target == "/v2/app/manifests/v1"),
+        "{tags:?}"
+    );
     assert!(tags.iter().all(|a| header(a, "x-team").is_empty()));
 }
 
@@ -214,13 +260,32 @@ fn short_names_mean_what_the_rules_say() {
         "unqualified-search-registries = [\"127.0.0.1:1\", \"{name}\"]\n[aliases]\n\"tool\" = \"{name}/team/tool\"\n"
     ));
     let pulled = s.run(&["pull", "tool:v1"]).ok();
-    assert!(pulled.out().contains(&format!("{name}/team/tool:v1@")), "{}", pulled.story());
-    let error = s.run(&["pull", "team/tool:v1"]).refused().says("short name");
-    assert!(error.stderr.contains(&format!("{name}/team/tool:v1")), "{}", error.story());
-    s.home.write("config/strata/config.toml", "short-name-mode = \"permissive\"\n");
+    assert!(
+        pulled.out().contains(&format!("{name}/team/tool:v1@")),
+        "{}",
+        pulled.story()
+    );
+    let error = s
+        .run(&["pull", "team/tool:v1"])
+        .refused()
+        .says("short name");
+    assert!(
+        error.stderr.contains(&format!("{name}/team/tool:v1")),
+        "{}",
+        error.story()
+    );
+    s.home.write(
+        "config/strata/config.toml",
+        "short-name-mode = \"permissive\"\n",
+    );
     s.pull_afresh("team/tool:v1").ok().says("127.0.0.1:1");
-    s.home.write("config/strata/config.toml", "unqualified-search-registries = []\n");
-    s.run(&["pull", "team/tool:v1"]).refused().says("no registry");
+    s.home.write(
+        "config/strata/config.toml",
+        "unqualified-search-registries = []\n",
+    );
+    s.run(&["pull", "team/tool:v1"])
+        .refused()
+        .says("no registry");
 }
 
 #[test]
@@ -243,10 +308,15 @@ fn tls_needs_the_hosts_authority_and_certificate() {
     let target = format!("{name}/app:v1");
     let push = ["push", source.as_str(), target.as_str()];
 
-    s.run(&["push", "--tls-verify", &source, &target]).refused().says("certificate");
+    s.run(&["push", "--tls-verify", &source, &target])
+        .refused()
+        .says("certificate");
     let certs = format!("config/containers/certs.d/{name}");
     let copy = |from: &std::path::Path, to: &str| {
-        s.home.write(&format!("{certs}/{to}"), &fs::read_to_string(from).expect("read"));
+        s.home.write(
+            &format!("{certs}/{to}"),
+            &fs::read_to_string(from).expect("read"),
+        );
     };
     copy(&authority.cert(), "ca.crt");
     s.run(&push).refused();
@@ -273,7 +343,10 @@ fn tls_needs_the_hosts_authority_and_certificate() {
     let other = Authority::new(&s.place, "other");
     s.home.write(
         "config/strata/config.toml",
-        &format!("[[registry]]\nlocation = \"{name}\"\nca = {:?}\n", other.cert()),
+        &format!(
+            "[[registry]]\nlocation = \"{name}\"\nca = {:?}\n",
+            other.cert()
+        ),
     );
     s.pull_afresh(&target).refused().says("certificate");
 }
@@ -284,13 +357,24 @@ fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
     let image = image();
     let proxy = Fake::of_image(image.clone(), |_| None);
     let address = format!("http://{}", proxy.address());
-    let mut command = s.home.command(&s.strata, &["pull", "--plain-http", "registry.example/app:v1"]);
+    let mut command = s.home.command(
+        &s.strata,
+        &["pull", "--plain-http", "registry.example/app:v1"],
+    );
     run(command.env("http_proxy", &address)).ok();
     let asked = proxy.asked();
-    assert!(asked.iter().all(|a| a.target.starts_with("http://registry.example/v2/")), "{asked:?}");
+    assert!(
+        asked
+            .iter()
+            .all(|a| a.target.starts_with("http://registry.example/v2/")),
+        "{asked:?}"
+    );
     assert!(!asked.is_empty());
     let server = Fake::of_image(image, |_| None);
     let name = format!("{}/app:v1", server.address());
     let mut command = s.home.command(&s.strata, &["pull", &name]);
-    run(command.env("http_proxy", "http://127.0.0.1:1").env("ALL_PROXY", "http://127.0.0.1:1")).ok();
+    run(command
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env("ALL_PROXY", "http://127.0.0.1:1"))
+    .ok();
 }

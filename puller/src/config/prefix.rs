@@ -12,7 +12,9 @@ impl Prefix {
         let (host, path) = named.split_once('/').unwrap_or((named, ""));
         let host_like = |b: u8| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b);
         let path_like = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
-        if host.is_empty() || !host.bytes().all(host_like) || !path.bytes().all(path_like) {
+        let whole = !bare.contains("//") && !host.ends_with(':');
+        if host.is_empty() || !whole || !host.bytes().all(host_like) || !path.bytes().all(path_like)
+        {
             return Err(format!(
                 "{text:?} is not HOST[:PORT] with an optional path, without scheme, tag or digest"
             ));

@@ -171,7 +171,7 @@ pub(crate) enum When {
 
 impl Target {
     /// The repository at a host, reached as such hosts are.
-    pub(super) fn new(host: &str, repository: String) -> Self {
+    pub(crate) fn new(host: &str, repository: String) -> Self {
         Self {
             host: host.to_owned(),
             repository,
