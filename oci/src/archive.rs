@@ -33,9 +33,12 @@ pub struct DockerArchive {
     images: Vec<Listed>,
 }
 
+/// A file of a tar.
 #[derive(Debug, Clone)]
-enum Entry {
+pub(crate) enum Entry {
+    /// Bytes of the tar.
     File { offset: u64, size: u64 },
+    /// A symbolic link's target.
     Link(String),
 }
 
@@ -175,7 +178,8 @@ impl DockerArchive {
     }
 }
 
-fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
+/// Finds the files of a tar by their names, without `.` and `..`.
+pub(crate) fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
     let mut magic = [0u8; 2];
     if file.read(&mut magic)? == 2 && magic == [0x1f, 0x8b] {
         return Err(io::Error::other(

@@ -1,5 +1,6 @@
-//! Where an image is: `oci:DIR[:TAG]`, `docker-archive:FILE[:REF]`, or a name in a registry, with or
-//! without `docker://` (containers-transports(5)).
+//! Where an image is: `oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE[:REF]`,
+//! `docker://NAME` in a registry, `store:NAME` in the local store, or a bare name, which each command takes
+//! for what it is about (containers-transports(5)).
 
 use std::path::PathBuf;
 
@@ -13,6 +14,13 @@ pub enum Location {
         /// The image's name; none when there is only one.
         name: Option<String>,
     },
+    /// An OCI image layout in one tar file and the name of an image in it.
+    OciArchive {
+        /// The file.
+        file: PathBuf,
+        /// The image's name; none when there is only one.
+        name: Option<String>,
+    },
     /// A file that `docker save` wrote, and which of its images.
     DockerArchive {
         /// The file.
@@ -20,6 +28,10 @@ pub enum Location {
         /// The image's reference; none when there is only one.
         reference: Option<String>,
     },
+    /// A name in a registry, not yet parsed.
+    Registry(String),
+    /// A name in the local store, not yet parsed.
+    Store(String),
     /// A name for a registry or the local store, not yet parsed.
     Name(String),
 }
@@ -27,12 +39,14 @@ pub enum Location {
 /// A location that names nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseLocationError {
-    /// `oci:` or `docker-archive:` without a path.
-    #[error("{0:?} has no path: expected oci:DIR[:TAG] or docker-archive:FILE[:REF]")]
+    /// A transport without a path or a name.
+    #[error(
+        "{0:?} has no path: expected oci:DIR[:TAG], oci-archive:FILE[:TAG], docker-archive:FILE[:REF], docker://NAME or store:NAME"
+    )]
     NoPath(String),
     /// A transport of other tools that is not supported.
     #[error(
-        "the transport of {0:?} is not supported: use oci:, docker-archive: or a registry's name"
+        "the transport of {0:?} is not supported: use oci:, oci-archive:, docker-archive:, store: or docker://"
     )]
     Transport(String),
 }
@@ -41,12 +55,13 @@ impl std::str::FromStr for Location {
     type Err = ParseLocationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(name) = text.strip_prefix("docker://") {
-            return Ok(Self::Name(name.to_owned()));
-        }
+        let nothing = || ParseLocationError::NoPath(text.chars().take(300).collect());
         let (transport, rest) = match text.split_once(':') {
-            Some((transport @ ("oci" | "docker-archive"), rest)) => (transport, rest),
-            Some(("dir" | "oci-archive" | "containers-storage" | "docker-daemon", rest))
+            Some(("docker", rest)) if rest.starts_with("//") => ("docker", &rest[2..]),
+            Some((known @ ("oci" | "oci-archive" | "docker-archive" | "store"), rest)) => {
+                (known, rest)
+            }
+            Some(("dir" | "containers-storage" | "docker-daemon", rest))
                 if rest.starts_with(['/', '.']) =>
             {
                 return Err(ParseLocationError::Transport(text.to_owned()));
@@ -58,11 +73,17 @@ impl std::str::FromStr for Location {
             None => (rest, None),
         };
         if path.is_empty() {
-            return Err(ParseLocationError::NoPath(text.to_owned()));
+            return Err(nothing());
         }
         Ok(match transport {
+            "docker" => Self::Registry(rest.to_owned()),
+            "store" => Self::Store(rest.to_owned()),
             "oci" => Self::Layout {
                 dir: path.into(),
+                name,
+            },
+            "oci-archive" => Self::OciArchive {
+                file: path.into(),
                 name,
             },
             _ => Self::DockerArchive {
@@ -81,14 +102,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_text_is_a_location_with_a_path_or_a_name_or_is_refused(
-            text in "(oci:|docker-archive:|docker://)?[a-z/.:@]{0,12}"
+            text in "(oci:|oci-archive:|docker-archive:|docker://|store:)?[a-z/.:@]{0,12}"
         ) {
             match text.parse::<Location>() {
                 Ok(Location::Layout { dir, .. }) => prop_assert!(!dir.as_os_str().is_empty()),
-                Ok(Location::DockerArchive { file, .. }) => {
+                Ok(Location::DockerArchive { file, .. } | Location::OciArchive { file, .. }) => {
                     prop_assert!(!file.as_os_str().is_empty());
                 }
-                Ok(Location::Name(name)) => prop_assert!(text.ends_with(&name)),
+                Ok(Location::Registry(name) | Location::Store(name) | Location::Name(name)) => prop_assert!(text.ends_with(&name)),
                 Err(_) => {}
             }
         }
@@ -116,10 +137,28 @@ mod tests {
         }
         assert_eq!(
             parse("docker://debian"),
-            Ok(Location::Name("debian".into()))
+            Ok(Location::Registry("debian".into()))
         );
-        assert!(parse("oci:").is_err());
-        assert!(parse("docker-archive::x").is_err());
-        assert!(parse("oci-archive:/x.tar").is_err());
+        assert_eq!(
+            parse("store:localhost:5000/app:v1"),
+            Ok(Location::Store("localhost:5000/app:v1".into()))
+        );
+        assert_eq!(
+            parse("oci-archive:/x.tar:v1"),
+            Ok(Location::OciArchive {
+                file: "/x.tar".into(),
+                name: Some("v1".into())
+            })
+        );
+        for bad in [
+            "oci:",
+            "docker-archive::x",
+            "oci-archive:",
+            "store:",
+            "docker://",
+            "dir:/x",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 }

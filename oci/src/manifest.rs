@@ -235,6 +235,20 @@ impl Manifest {
         }
     }
 
+    /// An index that lists nothing.
+    pub(crate) fn empty_index() -> Self {
+        Self {
+            media_type: media::OCI_INDEX.to_owned(),
+            kind: ManifestKind::Index,
+            config: None,
+            layers: Vec::new(),
+            manifests: Vec::new(),
+            subject: None,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The blobs that the registry must hold before it takes this manifest: config and layers,
     /// without those that are never pushed.
     pub fn required_blobs(&self) -> impl Iterator<Item = &Descriptor> {

@@ -37,6 +37,10 @@ enum Command {
     Ps(command::ps::Args),
     Rm(command::rm::Args),
     Unshare(command::unshare::Args),
+    #[command(visible_alias = "cp")]
+    Copy(command::copy::Args),
+    #[command(alias = "sync")]
+    Mirror(command::mirror::Args),
     #[command(visible_alias = "ls", alias = "list-tags")]
     Tags(command::tags::Args),
     Manifest(command::manifest::Args),
@@ -70,6 +74,8 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Ps(args) => command::ps::run(&settings, args),
         Command::Rm(args) => command::rm::run(&settings, args),
         Command::Unshare(args) => command::unshare::run(&settings, args),
+        Command::Copy(args) => command::copy::run(&settings, &args),
+        Command::Mirror(args) => command::mirror::run(&args),
         Command::Tags(args) => command::tags::run(&args),
         Command::Manifest(args) => command::manifest::run(&args),
         Command::Digest(args) => command::digest::run(&args),

@@ -32,6 +32,7 @@ fn word(how: How) -> &'static str {
         How::Reused => "reused",
         How::Uploaded => "pushed",
         How::Mounted => "mounted",
+        How::LeftOut => "left out",
     }
 }
 

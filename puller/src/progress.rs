@@ -57,7 +57,7 @@ pub enum Event {
 /// How an item came to be where it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// Fetched from the registry and unpacked.
+    /// Fetched from the registry and unpacked, or written into a layout or an archive.
     Fetched,
     /// It was there already.
     Reused,
@@ -65,6 +65,8 @@ pub enum How {
     Uploaded,
     /// Linked from another repository of the registry.
     Mounted,
+    /// Left out of an archive, because whoever gets it has it.
+    LeftOut,
 }
 
 /// Takes the events of a transfer; from several threads, and often.

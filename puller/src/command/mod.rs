@@ -2,6 +2,7 @@
 //! registry and nothing else.
 
 pub(crate) mod blob;
+pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod digest;
 pub(crate) mod images;
@@ -9,6 +10,7 @@ pub(crate) mod inspect;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod manifest;
+pub(crate) mod mirror;
 pub(crate) mod mount;
 pub(crate) mod ps;
 pub(crate) mod pull;

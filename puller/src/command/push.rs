@@ -29,7 +29,7 @@ pub(crate) struct Args {
     format: printer::Format,
     #[command(flatten)]
     transport: TransportArgs,
-    /// Image of the local store, oci:DIR[:TAG] or docker-archive:FILE[:REF]
+    /// Image of the local store, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:REF]
     #[arg(value_name = "SOURCE")]
     source: String,
     /// Where to: [HOST[:PORT]/]NAME[:TAG] [default: the local image's own name]
@@ -41,7 +41,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let location: Location = args.source.parse()?;
     let target = match (&args.target, &location) {
         (Some(target), _) => target,
-        (None, Location::Name(name)) => name,
+        (None, Location::Name(name) | Location::Store(name) | Location::Registry(name)) => name,
         (None, _) => anyhow::bail!("say where to push {}: strata push {0} TARGET", args.source),
     };
     let target = reference(target)?;
@@ -70,7 +70,8 @@ fn find(store: &Arc<Store>, location: Location) -> Result<Source> {
     Ok(match location {
         Location::Layout { dir, name } => Source::Layout { dir, name },
         Location::DockerArchive { file, reference } => Source::DockerArchive { file, reference },
-        Location::Name(name) => {
+        Location::OciArchive { file, name } => Source::OciArchive { file, name },
+        Location::Name(name) | Location::Store(name) | Location::Registry(name) => {
             let image = store.image(&name)?;
             let image = image.with_context(|| {
                 format!("no such image: {name}: `strata images` lists what is here")
@@ -84,7 +85,7 @@ fn word(how: How) -> &'static str {
     match how {
         How::Uploaded | How::Fetched => "pushed",
         How::Mounted => "mounted",
-        How::Reused => "reused",
+        How::Reused | How::LeftOut => "reused",
     }
 }
 

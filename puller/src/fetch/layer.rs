@@ -79,7 +79,7 @@ impl Fetcher {
     ) -> (u64, Result<(Staging, LayerMeta), LayerFailure>) {
         let (store, size) = (self.store.clone(), layer.blob.size);
         let opened = tokio::task::spawn_blocking(move || {
-            let partial = Partial::open(&path, size)?;
+            let partial = Partial::open(&path, size, 0o600)?;
             let reader = partial.reader()?;
             Ok::<_, LayerFailure>((partial, reader, store.stage()?))
         });

@@ -101,7 +101,7 @@ async fn descend(
 }
 
 /// Reads a manifest; its Content-Type has a say only if it is a precise one.
-fn parse(raw: &RawManifest) -> Result<Manifest, PullError> {
+pub(crate) fn parse(raw: &RawManifest) -> Result<Manifest, PullError> {
     // A server that says nothing more precise says nothing.
     let header = raw.media_type.as_deref().filter(|text| {
         let kind = media::essence(text);

@@ -23,21 +23,21 @@ const STALLED: (u64, Duration) = (1024, Duration::from_secs(30));
 
 /// The file that a blob's bytes are kept in until its layer is published. Who holds it open here
 /// holds its lock: no two transfers write to one file, in whatever process they are.
-pub(super) struct Partial {
+pub(crate) struct Partial {
     file: File,
     /// The bytes that were there.
     pub(super) kept: u64,
 }
 
 impl Partial {
-    /// Opens or makes the file; blocking, also while another process holds it.
-    pub(super) fn open(path: &Path, size: u64) -> io::Result<Self> {
+    /// Opens or makes the file with this mode; blocking, also while another process holds it.
+    pub(crate) fn open(path: &Path, size: u64, mode: u32) -> io::Result<Self> {
         loop {
             let file = OpenOptions::new()
                 .read(true)
                 .append(true)
                 .create(true)
-                .mode(0o600)
+                .mode(mode)
                 .open(path)?;
             rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
             let held = file.metadata()?;
@@ -53,6 +53,11 @@ impl Partial {
             }
             return Ok(Self { file, kept });
         }
+    }
+
+    /// The file, which keeps the lock, and the bytes that were there. Writing appends.
+    pub(crate) fn into_parts(self) -> (File, u64) {
+        (self.file, self.kept)
     }
 
     /// A second descriptor, to read from.

@@ -11,7 +11,7 @@ use strata_oci::verify::{Verifier, VerifyingReader};
 use strata_oci::{Descriptor, Digest};
 use tokio::sync::mpsc;
 
-use crate::registry::{Chunks, OpenBlobError, Registry};
+use crate::registry::{BlobStream, Chunks, Registry};
 
 /// Bytes that travel at a time.
 const CHUNK: usize = 256 * 1024;
@@ -20,7 +20,7 @@ const AHEAD: usize = 4;
 
 /// Bytes that can be sent, more than once if a try fails.
 #[derive(Clone)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// In memory: a configuration.
     Memory(Bytes),
     /// A part of a file here.
@@ -30,6 +30,8 @@ pub(super) enum Content {
         /// Where the part begins.
         offset: u64,
     },
+    /// Not to be had: an incremental archive left it out.
+    Absent,
     /// In a registry that still has it; passes through without being kept.
     Registry {
         /// Which one.
@@ -42,11 +44,15 @@ pub(super) enum Content {
 impl Content {
     /// The bytes of `blob` from the first. The stream ends with an error unless they are what its digest
     /// and size say.
-    pub(super) fn chunks(&self, blob: &Descriptor) -> Chunks {
+    pub(crate) fn chunks(&self, blob: &Descriptor) -> Chunks {
         match self {
             Self::Memory(bytes) => {
                 let bytes = bytes.clone();
                 futures_util::stream::once(async move { Ok(bytes) }).boxed()
+            }
+            Self::Absent => {
+                let gone = io::Error::new(io::ErrorKind::NotFound, "the source does not hold it");
+                futures_util::stream::once(async move { Err(gone) }).boxed()
             }
             Self::File { path, offset } => {
                 let (path, offset) = (path.clone(), *offset);
@@ -110,15 +116,12 @@ fn send_file(
 }
 
 async fn relay(
-    registry: &Registry,
+    registry: &Arc<Registry>,
     repository: &str,
     blob: &Descriptor,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let opened = registry.open_blob(repository, blob, 0).await;
-    let mut body = opened.map_err(|error| match error {
-        OpenBlobError::Range(error) | OpenBlobError::Other(error) => io::Error::other(error),
-    })?;
+    let mut body = BlobStream::new(registry.clone(), repository, blob, 0);
     let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
     while let Some(chunk) = body.next().await.map_err(io::Error::other)? {
         verifier.update(&chunk)?;

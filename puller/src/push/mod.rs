@@ -4,15 +4,15 @@
 //! and only then sent. Manifests follow their blobs and children, and the tag comes last, so that whoever
 //! pulls meanwhile sees the old image or the new one (distribution-spec, "Push").
 
-mod content;
+pub(crate) mod content;
 mod error;
 mod repack;
-mod source;
+pub(crate) mod source;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -26,6 +26,7 @@ use crate::progress::{Event, How, Progress};
 use crate::registry::{Purpose, Registry, RegistryOptions, Upload};
 use crate::store::Store;
 use content::Content;
+use source::Origins;
 
 /// How many repositories are asked to mount a blob from, before it is sent.
 const MAX_MOUNTS: usize = 3;
@@ -69,15 +70,17 @@ pub struct BlobReport {
 }
 
 /// What is pushed: blobs, then manifests, of which the last is the image or index itself.
-struct Plan {
-    blobs: Vec<(Descriptor, Content)>,
-    manifests: Vec<Document>,
+pub(crate) struct Plan {
+    pub(crate) blobs: Vec<(Descriptor, Content)>,
+    pub(crate) manifests: Vec<Document>,
 }
 
-struct Document {
-    digest: Digest,
-    media_type: String,
-    bytes: Bytes,
+/// A manifest on its way.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) bytes: Bytes,
 }
 
 /// Sends an image to `target`: only the blobs that its registry lacks.
@@ -93,17 +96,23 @@ pub async fn push(
 ) -> Result<PushReport, PushError> {
     let registry = Registry::new(target.registry(), &options.registry)?;
     let registry = Arc::new(registry.telling(progress.clone()));
+    let origins = Origins {
+        store: store.clone(),
+        target: Some((registry.clone(), target.repository().to_owned())),
+        options: options.registry.clone(),
+        progress: progress.clone(),
+        silent: Mutex::default(),
+    };
     let sender = Sender {
         store,
         registry,
         target,
         options,
         progress,
-        silent: Mutex::default(),
     };
     // Lives as long as the files that are made for this push.
     let workplace = sender.store.stage()?;
-    let plan = source::plan(&sender, source, workplace.path()).await?;
+    let plan = source::plan(&origins, source, workplace.path()).await?;
     let Some(root) = plan.manifests.last() else {
         return Err(PushError::Nested);
     };
@@ -144,23 +153,9 @@ struct Sender<'a> {
     target: &'a Reference,
     options: &'a PushOptions,
     progress: Arc<dyn Progress>,
-    /// Registries that could not be asked: once is enough.
-    silent: Mutex<HashSet<String>>,
 }
 
 impl Sender<'_> {
-    fn is_silent(&self, registry: &str) -> bool {
-        self.silent().contains(registry)
-    }
-
-    fn set_silent(&self, registry: String) {
-        self.silent().insert(registry);
-    }
-
-    fn silent(&self) -> MutexGuard<'_, HashSet<String>> {
-        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Sends several at once, each once, the largest first; the first failure ends all.
     async fn send_all(
         &self,

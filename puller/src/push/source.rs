@@ -1,13 +1,14 @@
 //! What is pushed, made ready before any byte travels: which manifests, and where each blob's bytes
 //! are to be had.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use strata_oci::archive::{ArchiveImage, DockerArchive};
-use strata_oci::layout::Layout;
+use strata_oci::layout::{BlobPlace, Layout};
 use strata_oci::manifest::MAX_MANIFEST;
 use strata_oci::media::{self, ManifestKind};
 use strata_oci::{Descriptor, Digest};
@@ -15,11 +16,11 @@ use strata_oci::{Descriptor, Digest};
 use super::content::Content;
 use super::error::PushError;
 use super::repack::{self, Packed};
-use super::{Document, Plan, Sender};
+use super::{Document, Plan};
 use crate::layer;
-use crate::progress::Event;
-use crate::registry::{Purpose, Registry};
-use crate::store::Image;
+use crate::progress::{Event, Progress};
+use crate::registry::{Purpose, Registry, RegistryOptions};
+use crate::store::{Image, Store};
 
 /// Builders make indexes of images; some wrap one index in another. None goes deeper.
 const MAX_DEPTH: usize = 3;
@@ -38,6 +39,13 @@ pub enum Source {
         /// Its name there; none: the only one.
         name: Option<String>,
     },
+    /// An image or index of an OCI layout in one file.
+    OciArchive {
+        /// The file.
+        file: PathBuf,
+        /// Its name there; none: the only one.
+        name: Option<String>,
+    },
     /// An image of a docker archive.
     DockerArchive {
         /// The file.
@@ -47,24 +55,59 @@ pub enum Source {
     },
 }
 
+/// Where the blobs of the store's images are to be had: the store keeps none.
+pub(crate) struct Origins {
+    pub(crate) store: Arc<Store>,
+    /// Where they go: what is there already need not be had.
+    pub(crate) target: Option<(Arc<Registry>, String)>,
+    pub(crate) options: RegistryOptions,
+    pub(crate) progress: Arc<dyn Progress>,
+    /// Registries that could not be asked: once is enough.
+    pub(crate) silent: Mutex<HashSet<String>>,
+}
+
+impl Origins {
+    fn silent(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self, name: &str) -> Result<Arc<Registry>, PushError> {
+        match &self.target {
+            Some((registry, _)) if registry.name() == name => Ok(registry.clone()),
+            _ => Ok(Arc::new(Registry::new(name, &self.options)?)),
+        }
+    }
+}
+
 /// Finds out what there is to send.
 pub(super) async fn plan(
-    sender: &Sender<'_>,
+    origins: &Origins,
     source: &Source,
     workplace: &Path,
 ) -> Result<Plan, PushError> {
     match source {
-        Source::Image(image) => of_image(sender, image, workplace).await,
+        Source::Image(image) => of_image(origins, image, workplace).await,
         Source::Layout { dir, name } => {
             let (dir, name) = (dir.clone(), name.clone());
-            blocking(move || of_layout(&dir, name.as_deref())).await
+            blocking(move || of_layout(&Layout::open(dir)?, name.as_deref())).await
+        }
+        Source::OciArchive { file, name } => {
+            let (file, name) = (file.clone(), name.clone());
+            blocking(move || of_layout(&Layout::open_archive(file)?, name.as_deref())).await
         }
         Source::DockerArchive { file, reference } => {
-            let (file, reference) = (file.clone(), reference.clone());
-            let workplace = workplace.to_owned();
-            blocking(move || of_archive(&file, reference.as_deref(), &workplace)).await
+            packed(file.clone(), reference.clone(), workplace.to_owned()).await
         }
     }
+}
+
+/// What there is to send of a docker archive.
+pub(crate) async fn packed(
+    file: PathBuf,
+    reference: Option<String>,
+    workplace: PathBuf,
+) -> Result<Plan, PushError> {
+    blocking(move || of_archive(&file, reference.as_deref(), &workplace)).await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -74,14 +117,13 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| PushError::Interrupted)?
 }
 
-fn of_layout(dir: &Path, name: Option<&str>) -> Result<Plan, PushError> {
-    let layout = Layout::open(dir)?;
+fn of_layout(layout: &Layout, name: Option<&str>) -> Result<Plan, PushError> {
     let mut plan = Plan {
         blobs: Vec::new(),
         manifests: Vec::new(),
     };
     let root = layout.find(name)?.clone();
-    collect(&layout, &root, 0, &mut plan)?;
+    collect(layout, &root, 0, &mut plan)?;
     Ok(plan)
 }
 
@@ -102,11 +144,10 @@ fn collect(
         }
     }
     for blob in manifest.required_blobs() {
-        // Opened once now, so that what is missing is missed before anything is sent.
-        layout.open_blob(blob)?;
-        let path = layout.blob_path(&blob.digest);
+        // Looked for now, so that what is missing is missed before anything is sent.
+        let BlobPlace { path, offset } = layout.blob_place(blob)?;
         plan.blobs
-            .push((blob.clone(), Content::File { path, offset: 0 }));
+            .push((blob.clone(), Content::File { path, offset }));
     }
     plan.manifests.push(Document {
         digest: descriptor.digest.clone(),
@@ -209,7 +250,11 @@ fn archive_layer(
 /// An image of the store: its blobs were dropped when it was unpacked. What the
 /// target does not have and cannot mount passes through from the registry that it came from; what no
 /// registry has is compressed anew from the layer, and then the manifest is a new one.
-async fn of_image(sender: &Sender<'_>, image: &Image, workplace: &Path) -> Result<Plan, PushError> {
+pub(crate) async fn of_image(
+    origins: &Origins,
+    image: &Image,
+    workplace: &Path,
+) -> Result<Plan, PushError> {
     let mut blobs = Vec::new();
     if let Some(config) = &image.manifest.config {
         let bytes = Bytes::from(image.config_bytes.clone());
@@ -220,10 +265,10 @@ async fn of_image(sender: &Sender<'_>, image: &Image, workplace: &Path) -> Resul
         if media::is_nondistributable(&blob.media_type) {
             continue;
         }
-        match find(sender, blob).await? {
+        match find(origins, blob).await? {
             Some(content) => blobs.push((blob.clone(), content)),
             None => {
-                let (new, content) = rebuilt(sender, image, number, workplace).await?;
+                let (new, content) = rebuilt(origins, image, number, workplace).await?;
                 blobs.push((new.clone(), content));
                 replaced.push((number, new));
             }
@@ -247,31 +292,22 @@ async fn of_image(sender: &Sender<'_>, image: &Image, workplace: &Path) -> Resul
 }
 
 /// Where a blob's exact bytes are to be had: at the target already, or in another registry.
-async fn find(sender: &Sender<'_>, blob: &Descriptor) -> Result<Option<Content>, PushError> {
-    let own = (
-        sender.registry.clone(),
-        sender.target.repository().to_owned(),
-    );
-    if sender
-        .registry
-        .has_blob(&own.1, &blob.digest, Purpose::Push)
-        .await?
-    {
-        let (registry, repository) = own;
-        return Ok(Some(Content::Registry {
-            registry,
-            repository,
-        }));
+async fn find(origins: &Origins, blob: &Descriptor) -> Result<Option<Content>, PushError> {
+    if let Some((registry, repository)) = &origins.target {
+        let there = registry.has_blob(repository, &blob.digest, Purpose::Push);
+        if there.await? {
+            let (registry, repository) = (registry.clone(), repository.clone());
+            return Ok(Some(Content::Registry {
+                registry,
+                repository,
+            }));
+        }
     }
-    for (name, repository) in sender.store.origins(&blob.digest)? {
-        if sender.is_silent(&name) {
+    for (name, repository) in origins.store.origins(&blob.digest)? {
+        if origins.silent().contains(&name) {
             continue;
         }
-        let registry = if name == sender.target.registry() {
-            sender.registry.clone()
-        } else {
-            Arc::new(Registry::new(&name, &sender.options.registry)?)
-        };
+        let registry = origins.client(&name)?;
         match registry
             .has_blob(&repository, &blob.digest, Purpose::Pull)
             .await
@@ -282,13 +318,13 @@ async fn find(sender: &Sender<'_>, blob: &Descriptor) -> Result<Option<Content>,
                     repository,
                 }));
             }
-            Ok(false) => sender
+            Ok(false) => origins
                 .store
                 .remove_origin(&blob.digest, &name, &repository)?,
             // One that cannot be asked now is no reason to fail: there are others, and the layer itself.
             Err(error) => {
                 tracing::debug!(%error, registry = name, "asking for a blob");
-                sender.set_silent(name);
+                origins.silent().insert(name);
             }
         }
     }
@@ -297,7 +333,7 @@ async fn find(sender: &Sender<'_>, blob: &Descriptor) -> Result<Option<Content>,
 
 /// Compresses a layer anew from what was unpacked.
 async fn rebuilt(
-    sender: &Sender<'_>,
+    origins: &Origins,
     image: &Image,
     number: usize,
     workplace: &Path,
@@ -317,9 +353,9 @@ async fn rebuilt(
         "layer {} is in no registry that can be reached: compressing it anew, so the image gets a new digest",
         blob.digest
     );
-    sender.progress.event(Event::Message(text));
+    origins.progress.event(Event::Message(text));
     let path = workplace.join(format!("layer-{number}.tar.gz"));
-    let (to, directory) = (path.clone(), sender.store.layer_dir(&diff_id));
+    let (to, directory) = (path.clone(), origins.store.layer_dir(&diff_id));
     let packing = tokio::task::spawn_blocking(move || {
         repack::gzip(&to, |out| {
             layer::rebuild(&directory, out).map_err(std::io::Error::other)

@@ -1,8 +1,8 @@
 //! Sending a blob: one session, one PUT with the whole body (distribution-spec, "Pushing a blob
 //! monolithically", POST then PUT).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -17,6 +17,9 @@ use super::{Registry, RegistryError, Scope};
 
 /// A blob's bytes on their way out.
 pub type Chunks = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// Why a body ended before its time.
+type Broken = Arc<Mutex<Option<std::io::Error>>>;
 
 /// What is sent. The body is made anew for each try.
 pub struct Upload<'a> {
@@ -41,14 +44,20 @@ impl Registry {
         let mut failures = 0;
         let mut renewed = false;
         loop {
+            let broken = Broken::default();
             let error = match self
-                .put_once(repository, upload, &scope, &mut renewed)
+                .put_once(repository, upload, &scope, &mut renewed, &broken)
                 .await
             {
                 Ok(true) => return Ok(()),
                 Ok(false) => continue,
                 Err(error) => error,
             };
+            // The bytes are not to be had, or are wrong: they would be the next time, too.
+            if let Some(source) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                let what = format!("upload of blob {}", upload.digest);
+                return Err(RegistryError::Local { what, source });
+            }
             let passing = match &error {
                 RegistryError::Unreachable { .. } => true,
                 // 404: the session was lost, for instance to a restart.
@@ -71,6 +80,7 @@ impl Registry {
         upload: &Upload<'_>,
         scope: &Scope,
         renewed: &mut bool,
+        broken: &Broken,
     ) -> Result<bool, RegistryError> {
         let what = format!("upload of blob {}", upload.digest);
         let begin = Call::new(Method::POST, self.url(repository, "blobs/uploads/"), &*what);
@@ -82,10 +92,15 @@ impl Registry {
         let body = || {
             sent.store(0, Ordering::Relaxed);
             let (sent, progress) = (sent.clone(), upload.progress.clone());
-            let counted = (upload.body)().inspect(move |chunk| {
-                if let Ok(bytes) = chunk {
+            let broken = broken.clone();
+            let counted = (upload.body)().inspect(move |chunk| match chunk {
+                Ok(bytes) => {
                     let count = bytes.len() as u64;
                     progress(sent.fetch_add(count, Ordering::Relaxed) + count);
+                }
+                Err(error) => {
+                    let copy = std::io::Error::new(error.kind(), error.to_string());
+                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(copy);
                 }
             });
             reqwest::Body::wrap_stream(counted)
