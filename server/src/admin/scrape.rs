@@ -2,6 +2,7 @@
 //! kept with each change, not counted here.
 
 use crate::app::App;
+use crate::gc::Counters;
 use crate::health::Disk;
 use crate::meta::Totals;
 use crate::telemetry::{Exposition, Form, log, process};
@@ -16,6 +17,7 @@ pub(super) async fn scrape(app: &App, form: Form) -> String {
         // The scrape goes on without them: what fails is in other numbers.
         Err(error) => tracing::warn!("cannot read the totals for a scrape: {error}"),
     }
+    write_collection(&mut text, &app.gc.counters);
     let data = app.config.now().storage.data.clone();
     let disk = tokio::task::spawn_blocking(move || Disk::of(&data));
     if let Ok(Ok(disk)) = disk.await {
@@ -88,6 +90,54 @@ fn write_totals(text: &mut Exposition, totals: &Totals) {
         "stratad_dedup_ratio",
         "Bytes that repositories hold for each byte of blobs on the disk.",
         ratio(totals.linked_bytes, totals.blob_bytes),
+    );
+}
+
+fn write_collection(text: &mut Exposition, counters: &Counters) {
+    let totals = [
+        (
+            "stratad_gc_passes_total",
+            "Passes of garbage collection.",
+            &counters.passes,
+        ),
+        (
+            "stratad_gc_failures_total",
+            "Steps of garbage collection that failed; the next pass tries them again.",
+            &counters.failures,
+        ),
+        (
+            "stratad_gc_upload_sessions_total",
+            "Upload sessions that expired.",
+            &counters.sessions,
+        ),
+        (
+            "stratad_gc_blob_links_total",
+            "Links from a repository to a blob that were removed.",
+            &counters.links,
+        ),
+        (
+            "stratad_gc_repositories_total",
+            "Repositories that held nothing and were removed.",
+            &counters.repositories,
+        ),
+        (
+            "stratad_gc_blobs_total",
+            "Blobs that were removed from the disk, those that no row named included.",
+            &counters.files,
+        ),
+        (
+            "stratad_gc_blob_bytes_total",
+            "Bytes of blobs that were removed from the disk.",
+            &counters.bytes,
+        ),
+    ];
+    for (name, help, counter) in totals {
+        text.counter(name, help, counter.get());
+    }
+    text.counter(
+        "stratad_gc_seconds_total",
+        "How long passes of garbage collection took.",
+        counters.micros.get() as f64 / 1e6,
     );
 }
 

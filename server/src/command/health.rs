@@ -13,7 +13,7 @@ use super::{Outcome, load, one};
 /// Whom to ask.
 #[derive(Args)]
 pub(crate) struct Health {
-    /// What to ask, by plain HTTP [default: /readyz of admin.listen; without that, /v2/ of http.listen].
+    /// What to ask, by plain HTTP [default: /readyz of admin.listen; without that, of http.listen].
     #[arg(long, value_name = "URL")]
     url: Option<String>,
 
@@ -48,12 +48,9 @@ pub(crate) fn run(health: &Health) -> Outcome {
 
 /// The URL of the server that these settings are for.
 fn own(config: &Config) -> Result<String, Vec<String>> {
-    let registry = config.http.listen.first().map(|address| (*address, "/v2/"));
-    let admin = config.admin.listen.map(|address| (address, "/readyz"));
-    match admin.or(registry) {
-        Some((address, path)) if address.port() != 0 => {
-            Ok(format!("http://{}{path}", reachable(address)))
-        }
+    let registry = config.http.listen.first().copied();
+    match config.admin.listen.or(registry) {
+        Some(address) if address.port() != 0 => Ok(format!("http://{}/readyz", reachable(address))),
         _ => Err(one("the server's port is not known: say --url")),
     }
 }
@@ -71,7 +68,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// The host with its port, and the path.
 fn parts(url: &str) -> Result<(String, String), String> {
-    let wrong = || format!("{url:?} is not a URL such as http://127.0.0.1:5000/v2/");
+    let wrong = || format!("{url:?} is not a URL such as http://127.0.0.1:5000/readyz");
     let parsed: http::Uri = url.parse().map_err(|_| wrong())?;
     let authority = parsed.authority().ok_or_else(wrong)?;
     if parsed.scheme_str() != Some("http") || authority.as_str().contains('@') {
@@ -116,9 +113,9 @@ mod tests {
     #[test]
     fn a_server_is_asked_on_its_admin_listener_if_it_has_one() {
         let mut config = Config::new("");
-        assert_eq!(own(&config).expect("url"), "http://127.0.0.1:5000/v2/");
+        assert_eq!(own(&config).expect("url"), "http://127.0.0.1:5000/readyz");
         config.http.listen = vec!["[::]:81".parse().expect("address")];
-        assert_eq!(own(&config).expect("url"), "http://[::1]:81/v2/");
+        assert_eq!(own(&config).expect("url"), "http://[::1]:81/readyz");
         config.admin.listen = Some("0.0.0.0:5001".parse().expect("address"));
         assert_eq!(own(&config).expect("url"), "http://127.0.0.1:5001/readyz");
         config.admin.listen = Some("127.0.0.1:0".parse().expect("address"));

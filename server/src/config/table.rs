@@ -58,7 +58,7 @@ pub static KEYS: [Key; 18] = [
         variable: "STRATAD_ADMIN_LISTEN",
         flag: Some("admin-listen"),
         reloads: false,
-        help: "Where /metrics, /livez and /readyz are served; without it, nowhere",
+        help: "Where /metrics is served, and /livez and /readyz with their checks; the registry's own listener has these two in one word",
         field: Field::Address(|c| &mut c.admin.listen),
     },
     Key {
