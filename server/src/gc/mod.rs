@@ -25,7 +25,7 @@
 //!   answered like one that was gone before.
 //! - *A session expires while it is written to.* Both take the session's claim first.
 //! - *A crash anywhere.* Between a row and its bytes there are only bytes without a row, never the reverse:
-//!   [`bytes`] finds them after a start, and from time to time.
+//!   a search finds them after a start, and from time to time.
 
 mod bytes;
 mod counters;
