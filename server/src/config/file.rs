@@ -187,7 +187,7 @@ mod tests {
                 "3:1: unknown key \"level\" in [http]; it belongs in [log]",
                 "4:1: unknown key \"what\" in [http], which has listen, public_url, trusted_proxies",
                 "5:2: unknown section \"htp\"; did you mean \"http\"?",
-                "8:2: unknown section \"cluster\"; there are http, admin, storage, limits, gc, log",
+                "8:2: unknown section \"cluster\"; there are http, admin, storage, limits, gc, log, telemetry",
             ]
         );
         assert_eq!(

@@ -37,6 +37,8 @@ pub struct Config {
     pub gc: Gc,
     /// What is logged.
     pub log: Log,
+    /// What is sent to collectors.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -52,6 +54,7 @@ impl Config {
             limits: Limits::default(),
             gc: Gc::default(),
             log: Log::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -194,4 +197,11 @@ impl Default for Log {
             format: LogFormat::Human,
         }
     }
+}
+
+/// What is sent to collectors of traces.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Telemetry {
+    /// The URL of a collector that takes OTLP over HTTP; none: nothing is sent.
+    pub otlp_endpoint: Option<String>,
 }

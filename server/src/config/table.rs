@@ -28,7 +28,7 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const MIB: u64 = 1024 * 1024;
 
 /// All keys, in the order of the documentation.
-pub static KEYS: [Key; 18] = [
+pub static KEYS: [Key; 19] = [
     Key {
         name: "http.listen",
         variable: "STRATAD_LISTEN",
@@ -172,6 +172,14 @@ pub static KEYS: [Key; 18] = [
         reloads: false,
         help: "How a line of the log looks: for people, or a JSON object",
         field: Field::Form(|c| &mut c.log.format),
+    },
+    Key {
+        name: "telemetry.otlp_endpoint",
+        variable: "STRATAD_TELEMETRY_OTLP_ENDPOINT",
+        flag: None,
+        reloads: false,
+        help: "The collector that traces are sent to; only when it was built in",
+        field: Field::Url(|c| &mut c.telemetry.otlp_endpoint),
     },
 ];
 

@@ -248,6 +248,7 @@ fn a_reload_changes_what_can_change_and_tells_the_rest() {
     other.admin.listen = Some("[::1]:2".parse().expect("address"));
     other.limits.connections = 1;
     other.log.format = LogFormat::Json;
+    other.telemetry.otlp_endpoint = Some("http://a".to_owned());
     let (config, _) = file(dir.path(), "").load().expect("load").after(&other);
     for key in KEYS.iter().filter(|key| !key.reloads) {
         assert_eq!(key.show(&config), key.show(&other), "{}", key.name);

@@ -49,6 +49,8 @@ pub(super) enum Field {
     Directory(fn(&mut Config) -> &mut PathBuf),
     /// The URL of a host, or none.
     Origin(fn(&mut Config) -> &mut Option<String>),
+    /// A URL, or none.
+    Url(fn(&mut Config) -> &mut Option<String>),
     /// Levels of the log.
     Levels(fn(&mut Config) -> &mut String),
     /// A form of the log.
@@ -67,7 +69,7 @@ impl Field {
             Field::Addresses(_) => "ADDR:PORT,…",
             Field::Networks(_) => "NETWORK,…",
             Field::Directory(_) => "DIR",
-            Field::Origin(_) => "URL",
+            Field::Origin(_) | Field::Url(_) => "URL",
             Field::Levels(_) => "LEVEL",
             Field::Form(_) => "human|json",
         }
@@ -101,6 +103,7 @@ impl Field {
             Field::Networks(field) => *field(config) = list(raw, network)?,
             Field::Directory(field) => *field(config) = directory(raw)?,
             Field::Origin(field) => *field(config) = Some(origin(text(raw)?)?),
+            Field::Url(field) => *field(config) = Some(url(text(raw)?)?),
             Field::Levels(field) => *field(config) = levels(text(raw)?)?,
             Field::Form(field) => {
                 *field(config) = match text(raw)? {
@@ -124,7 +127,7 @@ impl Field {
             Field::Addresses(field) => field(to).clone_from(field(from)),
             Field::Networks(field) => field(to).clone_from(field(from)),
             Field::Directory(field) => field(to).clone_from(field(from)),
-            Field::Origin(field) => field(to).clone_from(field(from)),
+            Field::Origin(field) | Field::Url(field) => field(to).clone_from(field(from)),
             Field::Levels(field) => field(to).clone_from(field(from)),
             Field::Form(field) => *field(to) = *field(from),
         }
@@ -145,7 +148,7 @@ impl Field {
             },
             Field::Networks(field) => field(config).iter().map(ToString::to_string).collect(),
             Field::Directory(field) => json!(field(config).to_string_lossy()),
-            Field::Origin(field) => json!(field(config)),
+            Field::Origin(field) | Field::Url(field) => json!(field(config)),
             Field::Levels(field) => json!(field(config)),
             Field::Form(field) => json!(match field(config) {
                 LogFormat::Human => "human",
