@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use stratad::config::{Inputs, Loaded};
 use stratad::telemetry::log::Log;
+#[cfg(feature = "otel")]
+use stratad::telemetry::otel::Traces;
 use stratad::{Listeners, Live, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -25,6 +27,17 @@ pub(crate) fn run(inputs: &Inputs) -> Outcome {
     allow_many_files();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    #[cfg(feature = "otel")]
+    let _traces = {
+        let endpoint = loaded.config.telemetry.otlp_endpoint.as_deref();
+        endpoint.map(Traces::start).transpose().map_err(one)?
+    };
+    #[cfg(not(feature = "otel"))]
+    if loaded.config.telemetry.otlp_endpoint.is_some() {
+        tracing::warn!(
+            "this stratad is built without the feature otel: telemetry.otlp_endpoint is ignored"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -53,11 +66,11 @@ async fn serve(inputs: Inputs, loaded: Loaded, log: Arc<Log>) -> Result<(), Stri
     let server = Server::open(config)
         .await
         .map_err(|error| error.to_string())?;
-    for address in &addresses {
-        say(&format!("listening on http://{address}"));
-    }
     if let Some(address) = server.admin_address() {
         say(&format!("metrics and health on http://{address}"));
+    }
+    for address in &addresses {
+        say(&format!("listening on http://{address}"));
     }
     say(&format!("data in {}", data.display()));
     warn_of_strangers(&addresses);

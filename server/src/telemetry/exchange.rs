@@ -171,6 +171,8 @@ impl Drop for Exchange {
         let status = labels::status(self.status());
         self.metrics.requests(self.noun, method, status).inc();
         line::write(self, took);
+        #[cfg(feature = "otel")]
+        super::otel::span(self, took);
     }
 }
 

@@ -73,17 +73,17 @@ fn level(exchange: &Exchange) -> Level {
 }
 
 /// The texts of a line.
-struct Text {
-    method: String,
-    repository: Option<String>,
-    reference: Option<String>,
-    path: Option<String>,
-    remote: Option<String>,
-    agent: Option<String>,
+pub(super) struct Text {
+    pub(super) method: String,
+    pub(super) repository: Option<String>,
+    pub(super) reference: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) remote: Option<String>,
+    pub(super) agent: Option<String>,
 }
 
 impl Text {
-    fn of(exchange: &Exchange) -> Self {
+    pub(super) fn of(exchange: &Exchange) -> Self {
         let parts = &exchange.parts;
         let route = route::parse(&parts.method, parts.uri.path());
         let (repository, reference) = route.as_ref().map_or((None, None), names);

@@ -10,6 +10,8 @@ mod line;
 pub mod log;
 mod metrics;
 mod number;
+#[cfg(feature = "otel")]
+pub mod otel;
 pub mod process;
 mod request_id;
 mod text;
