@@ -82,7 +82,8 @@ pub(crate) struct Args {
 /// `90s`, `30m`, `6h`, `1d`.
 fn time(text: &str) -> Result<Duration, String> {
     let invalid = || format!("{text:?} is not a time such as 90s, 30m, 6h or 1d");
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let last = text.len().saturating_sub(1);
+    let (number, unit) = text.split_at_checked(last).ok_or_else(invalid)?;
     let unit: u64 = match unit {
         "s" => 1,
         "m" => 60,

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use error::ConfigError;
 
+use crate::userns::{self, Privilege};
 use file::{MirrorUse, Rule, Rules};
 use target::{Target, TlsFiles, When};
 
@@ -86,7 +87,9 @@ struct Places {
 
 impl Places {
     fn of_user(own: Option<PathBuf>) -> Self {
-        let root = rustix::process::geteuid().is_root();
+        // The root of a user namespace is an ordinary user outside, and has that user's files.
+        let inside = matches!(userns::current(), Ok(Some(Privilege::UserNamespace)));
+        let root = rustix::process::geteuid().is_root() && !inside;
         Self::from_environment(own, root, |name| {
             let value = std::env::var_os(name).map(PathBuf::from);
             value.filter(|path| !path.as_os_str().is_empty())
@@ -311,10 +314,13 @@ fn containers_rules(places: &Places) -> Result<Rules, ConfigError> {
             }
         }
     }
-    if let Some(path) = &places.learnt
-        && let Some(text) = content(path)?
-    {
-        rules.merge(Rules::parse(&text, path, false)?);
+    if let Some(path) = &places.learnt {
+        match content(path) {
+            Ok(Some(text)) => rules.merge(Rules::parse(&text, path, false)?),
+            Ok(None) => {}
+            // Only what another program remembers for itself: without it, names are asked for in full.
+            Err(error) => tracing::debug!("{error}"),
+        }
     }
     Ok(rules)
 }
