@@ -130,12 +130,20 @@ fn check_says_every_mistake_and_serve_refuses_them() {
         "[http]\nlisten = \"127.0.0.1:0\"\n[limits]\nconections = 5\n",
     );
     let expected = format!(
-        "stratad: {}:4:1: unknown key \"conections\" in [limits]; did you mean \"connections\"?\nstratad: --log-level: ",
+        "stratad: {}:4:1: unknown key \"conections\" in [limits]; did you mean \"connections\"?\nstratad: STRATAD_LOG_LEVEL: ",
         path.display()
     );
     for command in [&["config", "check"][..], &["serve"], &["config", "show"]] {
         let mut command = stratad(command);
-        command.args(["--config", text(&path), "--log-level", "loud"]);
+        command.args(["--config", text(&path)]);
+        let output = command.args(["--log-level", "loud"]).output();
+        // What was typed wrong is told before anything is read.
+        assert_eq!(output.expect("run").status.code(), Some(2));
+    }
+    for command in [&["config", "check"][..], &["serve"], &["config", "show"]] {
+        let mut command = stratad(command);
+        command.args(["--config", text(&path)]);
+        command.env("STRATAD_LOG_LEVEL", "loud");
         let output = command.output().expect("run");
         assert_eq!(output.status.code(), Some(1));
         assert!(err(&output).starts_with(&expected), "{}", err(&output));

@@ -71,6 +71,8 @@ fn flag(key: &'static Key, flag: &'static str) -> Arg {
     let arg = Arg::new(flag)
         .long(flag)
         .value_name(key.form())
+        // A mistake in what was typed is told like any other of its kind.
+        .value_parser(move |word: &str| key.check(word).map(|()| word.to_owned()))
         .action(if several {
             ArgAction::Append
         } else {

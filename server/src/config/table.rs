@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Config;
-use super::value::Field;
+use super::value::{Field, Raw};
 
 /// One key.
 pub struct Key {
@@ -178,7 +178,7 @@ pub static KEYS: [Key; 19] = [
         variable: "STRATAD_TELEMETRY_OTLP_ENDPOINT",
         flag: None,
         reloads: false,
-        help: "The collector that traces are sent to; only when it was built in",
+        help: "The collector that traces are sent to; only where the feature otel is built in",
         field: Field::Url(|c| &mut c.telemetry.otlp_endpoint),
     },
 ];
@@ -192,6 +192,15 @@ impl Key {
     /// What a value looks like, in a few characters.
     pub fn form(&self) -> &'static str {
         self.field.form()
+    }
+
+    /// Whether a word is a value of this key.
+    ///
+    /// # Errors
+    /// What the key takes instead.
+    pub fn check(&self, word: &str) -> Result<(), String> {
+        let raw = Raw::Word(word.to_owned());
+        self.field.set(&mut Config::new(""), &raw)
     }
 
     /// Whether its flag stands alone, without a value.
