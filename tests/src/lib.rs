@@ -15,6 +15,7 @@ pub mod demo;
 pub mod distribution;
 pub mod entry;
 pub mod fake;
+pub mod faulty;
 pub mod forgetful;
 pub mod home;
 pub mod http;
