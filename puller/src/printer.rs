@@ -25,8 +25,20 @@ pub(crate) enum Format {
 
 /// Prints an error with its causes and gives the exit code it stands for.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    message(format_args!("{error:#}"));
+    message(story(error));
     exit_code(error)
+}
+
+/// An error and its causes in one line, but for what an error already says of its own cause.
+fn story(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let words = cause.to_string();
+        if parts.last().is_none_or(|last| !last.contains(&words)) {
+            parts.push(words);
+        }
+    }
+    parts.join(": ")
 }
 
 /// Prints a message for the person at the terminal.
@@ -211,6 +223,18 @@ pub(crate) fn rfc3339(time: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = io::Error::other("no space");
+        let error = anyhow::Error::new(cause).context("blob 1: no space");
+        assert_eq!(
+            story(&error.context("copying")),
+            "copying: blob 1: no space"
+        );
+        let other = anyhow::anyhow!("no space").context("copying");
+        assert_eq!(story(&other), "copying: no space");
+    }
 
     #[test]
     fn sizes_have_three_digits_in_decimal_units() {

@@ -30,4 +30,5 @@ pub mod strata;
 pub mod stratad;
 pub mod traffic;
 pub mod tree;
+pub mod trial;
 pub mod user;

@@ -54,29 +54,34 @@ impl Exchange<'_> {
 
     /// Notes what a fault will cost.
     fn excuse(&self, status: u16, length: u64, stop: u64, fault: Option<&Fault>) {
-        if !matches!(status, 200 | 206) {
+        let (200 | 206, Some(digest)) = (status, self.asked.blob()) else {
             return;
-        }
+        };
         let mut book = self.shared.book();
-        let digest = self.asked.blob().unwrap_or_default();
-        let before = book.tally.sent.get(digest).copied().unwrap_or_default();
-        let tally = &mut book.tally;
+        let book = &mut *book;
+        let from = self.asked.from();
+        let known = book.blobs.entry(digest.to_owned()).or_default();
+        if from == 0 && known.doubted {
+            // Nobody has to go on believing a registry that lied about ranges.
+            book.tally.spoilt += known.reached;
+        }
         match fault {
             // What is there cannot be told from what is wrong: all of the blob so far, and this.
-            Some(Fault::Corrupt { at, .. }) if *at < length => tally.spoilt += before + length,
-            Some(Fault::Whole) => tally.spoilt += self.asked.from(),
-            Some(Fault::Earlier(by)) => {
-                tally.spoilt += self.asked.from() + (*by).min(self.asked.from());
-                tally.cuts += 1;
+            Some(Fault::Corrupt { at, .. }) if *at < length => {
+                let before = book.tally.sent.get(digest);
+                book.tally.spoilt += before.copied().unwrap_or_default() + length;
             }
-            // A client that does not believe what is said of a range has to begin again.
-            Some(Fault::Header(..) | Fault::Status(_)) => {
-                tally.spoilt += self.asked.from();
-                tally.cuts += 1;
+            Some(Fault::Whole) => book.tally.spoilt += from,
+            Some(Fault::Earlier(_) | Fault::Header(..) | Fault::Status(_)) => {
+                known.doubted = true;
+                book.tally.cuts += 1;
             }
-            Some(Fault::Crawl { .. }) => tally.cuts += 1,
-            _ if stop < length => tally.cuts += 1,
+            Some(Fault::Crawl { .. }) => book.tally.cuts += 1,
+            _ if stop < length => book.tally.cuts += 1,
             _ => {}
+        }
+        if fault.is_none() || stop < length {
+            known.reached = known.reached.max(from + stop);
         }
     }
 

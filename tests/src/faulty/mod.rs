@@ -33,7 +33,17 @@ struct Shared {
 struct Book {
     asked: Vec<Asked>,
     before: HashMap<String, usize>,
+    blobs: HashMap<String, Known>,
     tally: Tally,
+}
+
+/// What a client can know of a blob.
+#[derive(Default)]
+struct Known {
+    /// The end of the furthest answer.
+    reached: u64,
+    /// Something that was said of a range was wrong.
+    doubted: bool,
 }
 
 /// A listening proxy; closed when dropped.
@@ -135,11 +145,15 @@ impl Shared {
         let before = *count;
         *count += 1;
         drop(book);
-        let fault = (self.plan)(asked, before);
-        if fault.is_some() {
-            self.book().tally.faults += 1;
+        let fault = (self.plan)(asked, before)?;
+        let mut book = self.book();
+        book.tally.faults += 1;
+        let refuses_range =
+            matches!(&fault, Fault::Answer(bytes) if bytes.starts_with(b"HTTP/1.1 416"));
+        if let Some(digest) = asked.blob().filter(|_| refuses_range) {
+            book.blobs.entry(digest.to_owned()).or_default().doubted = true;
         }
-        fault
+        Some(fault)
     }
 }
 

@@ -17,8 +17,8 @@ pub struct Tally {
     pub cuts: u64,
     /// Bodies that the client did not take to their end, of those that the proxy did nothing to.
     pub left: u64,
-    /// Bytes that a fault made useless or had to send again: other bytes than the registry's, and what lies before
-    /// the offset that was asked for.
+    /// Bytes that a fault made useless, or that had to be sent again: other bytes than the registry's, what lies
+    /// before the offset that was asked for, and what a client begins anew after a lie about ranges.
     pub spoilt: u64,
     /// Bytes of endless answers.
     pub poured: u64,
