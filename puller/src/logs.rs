@@ -22,7 +22,7 @@ pub(crate) fn start(verbose: bool) {
     let shown = Targets::new().with_target("strata", level);
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .with_writer(io::stderr)
+        .with_writer(|| Told)
         .event_format(Line);
     // Fails only when something is shown already.
     let _ = tracing_subscriber::registry()
@@ -31,7 +31,21 @@ pub(crate) fn start(verbose: bool) {
         .try_init();
 }
 
-/// `strata: MESSAGE`, as all else that is told.
+/// Each event is one message.
+struct Told;
+
+impl io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        crate::printer::message(String::from_utf8_lossy(bytes).trim_end());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The message alone; a detail is set in a little.
 struct Line;
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -46,7 +60,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let detail = *event.metadata().level() > Level::WARN;
-        write!(writer, "strata: {}", if detail { "  " } else { "" })?;
+        write!(writer, "{}", if detail { "  " } else { "" })?;
         context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }

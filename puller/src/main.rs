@@ -4,12 +4,12 @@
 //! (usage or an internal failure); `run` leaves with the container's.
 
 mod args;
-mod bars;
 mod command;
 mod logs;
 mod printer;
 mod prompt;
 mod settings;
+mod show;
 mod transport;
 
 use std::process::ExitCode;

@@ -1,4 +1,5 @@
-//! The only writer of results (stdout) and messages (stderr).
+//! The only writer of results (stdout) and messages (stderr); what changes at the bottom of a terminal is
+//! `show`'s, and these go above it.
 //!
 //! Exit codes: 1 is a refusal whose reason the message gives (no such image, a conflict, content that
 //! is not what was promised, a registry that is not there), 2 a failure of this machine or program.
@@ -6,12 +7,15 @@
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use serde::Serialize;
 use strata::store::StoreError;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+use crate::show::{json, screen};
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -23,9 +27,17 @@ pub(crate) enum Format {
     Json,
 }
 
+/// Whether all of standard error is for a program.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on a line of standard error is JSON, whatever it tells.
+pub(crate) fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
 /// Prints an error with its causes and gives the exit code it stands for.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
-    message(story(error));
+    progress(worded("error", story(error)));
     exit_code(error)
 }
 
@@ -43,13 +55,22 @@ fn story(error: &anyhow::Error) -> String {
 
 /// Prints a message for the person at the terminal.
 pub(crate) fn message(text: impl Display) {
-    // Without a place to complain there is nobody to complain to.
-    let _ = writeln!(io::stderr(), "strata: {text}");
+    progress(worded("message", text));
+}
+
+/// A message's line; a program is told which kind it is of.
+pub(crate) fn worded(kind: &'static str, text: impl Display) -> String {
+    match JSON.load(Ordering::Relaxed) {
+        true => json::words(kind, &text.to_string()),
+        false => format!("strata: {text}"),
+    }
 }
 
 /// Prints how something is going.
 pub(crate) fn progress(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let line = format!("{text}\n");
+    // Without a place to complain there is nobody to complain to.
+    let _ = screen::above(|| io::stderr().write_all(line.as_bytes()));
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
@@ -97,8 +118,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<()> {
 /// Writes to stdout. A reader that has seen enough (`strata images | head -1`) is no failure, and what
 /// the command does goes on; a result that cannot be written otherwise is one.
 fn result(text: &str) {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    let written = screen::above(|| {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    });
+    match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             message(format_args!("cannot write the result: {error}"));
             std::process::exit(2);

@@ -4,6 +4,7 @@
 //! layer or config that is pushed; items are numbered in the order of their [`Event::Planned`].
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use strata_oci::Digest;
 
@@ -23,6 +24,23 @@ pub enum Event {
     Waiting {
         /// Its number.
         item: usize,
+    },
+    /// So many of the blob's bytes were kept from an earlier try: they are proved with the rest, and do not
+    /// travel again.
+    Resumed {
+        /// Its number.
+        item: usize,
+        /// Bytes from the beginning.
+        bytes: u64,
+    },
+    /// The transfer broke off and is tried again.
+    Retrying {
+        /// Its number.
+        item: usize,
+        /// What went wrong.
+        why: String,
+        /// When the next try begins.
+        wait: Duration,
     },
     /// So many of the blob's bytes are across, those kept from an earlier try included.
     Moved {

@@ -18,9 +18,10 @@ use strata_oci::location::Location;
 use strata_oci::{Digest, Platform};
 
 use crate::command::remote::has_selector;
+use crate::printer;
 use crate::settings::Settings;
+use crate::show::{ProgressArgs, Work};
 use crate::transport::{TransportArgs, reference, until_interrupted};
-use crate::{bars, printer};
 
 /// Copy images between registries, layouts, archives and the store, without unpacking them
 ///
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// Print nothing but the digests
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Of an index, only the image for OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM", conflicts_with = "all_platforms")]
     platform: Option<Platform>,
@@ -76,6 +79,7 @@ struct Wanted {
 
 pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let began = Instant::now();
+    let show = args.progress.begin(args.quiet, Work::Copy);
     let wanted = wanted(settings, args)?;
     let target: Location = args.target.parse()?;
     ensure!(
@@ -95,7 +99,7 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         options.platform = Some(options.platform.unwrap_or_else(Platform::host));
         options.referrers = false;
     }
-    let progress = bars::for_stderr(args.quiet);
+    let progress = show.part();
     let work = async {
         match &target {
             Location::Store(name) => {
@@ -123,7 +127,9 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             _ => each(options, args, &target, &wanted, progress).await,
         }
     };
-    match until_interrupted(work)? {
+    let done = until_interrupted(work);
+    drop(show);
+    match done? {
         Ok(reports) => print(args, &reports, began)?,
         Err(code) => return Ok(code),
     }

@@ -15,8 +15,9 @@ use strata::mirror::{
 use strata_oci::Platform;
 
 use crate::command::remote::has_selector;
+use crate::printer;
+use crate::show::{ProgressArgs, Work};
 use crate::transport::{TransportArgs, reference, until_interrupted};
-use crate::{bars, printer};
 
 /// Keep repositories in step with others
 ///
@@ -69,6 +70,8 @@ pub(crate) struct Args {
     /// Print only what failed
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// How to print the result
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: printer::Format,
@@ -226,8 +229,10 @@ async fn round(args: &Args, plan: &MirrorConfig) -> Result<MirrorReport> {
             printer::line(line(report));
         }
     };
-    // Bars for blobs of hundreds of images help nobody: each image has its line.
-    let report = mirror::run(&plan.syncs, &options, bars::for_stderr(true), &tell).await;
+    // Each image has its line, its blobs only while they travel.
+    let show = args.progress.begin(args.quiet, Work::Copy).briefly();
+    let report = mirror::run(&plan.syncs, &options, show.part(), &tell).await;
+    drop(show);
     if json {
         let images = images.into_inner().unwrap_or_default();
         printer::json(&json!({"images": images, "total": total(&report)}))?;

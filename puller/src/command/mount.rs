@@ -10,6 +10,7 @@ use strata::store::{Image, Store};
 use strata::userns;
 
 use crate::settings::Settings;
+use crate::show::ProgressArgs;
 
 /// Mount an image, or a container that is not running, and print where
 ///
@@ -42,7 +43,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let path = match store.container(&reference) {
         Ok(container) => mount_container(&store, &container, args.ro)?,
         Err(ContainerError::NoSuch(_) | ContainerError::Ambiguous(_)) => {
-            let image = super::pull::ensure(&store, &reference)?;
+            let image = super::pull::ensure(&store, &reference, ProgressArgs::default())?;
             mount_image(&store, &image, &reference, args.ro)?
         }
         Err(error) => return Err(error.into()),

@@ -12,9 +12,10 @@ use strata::fetch::{self, PullOptions, PullReport};
 use strata::store::{Image, Store};
 use strata_oci::Platform;
 
+use crate::printer;
 use crate::settings::Settings;
+use crate::show::{ProgressArgs, Show, Work};
 use crate::transport::{TransportArgs, full_names, reference, until_interrupted};
-use crate::{bars, printer};
 
 /// Fetch images, only the layers that are missing here
 #[derive(clap::Args)]
@@ -22,6 +23,8 @@ pub(crate) struct Args {
     /// Print nothing but the image's name
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Which image of several, as OS/ARCH[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
@@ -39,6 +42,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    let show = args.progress.begin(args.quiet, Work::Pull);
     let options = PullOptions {
         platform: args.platform.clone(),
         registry: args.transport.options(),
@@ -47,7 +51,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
     for name in &args.references {
         let references = args.transport.references(name)?;
-        match pull(&store, &references, &options, args.quiet)? {
+        match pull(&store, &references, &options, &show)? {
             Ok((full, report, text)) => print(&args, &full, &report, &text)?,
             Err(code) => return Ok(code),
         }
@@ -62,27 +66,27 @@ fn pull(
     store: &Arc<Store>,
     references: &[Reference],
     options: &PullOptions,
-    quiet: bool,
+    show: &Show,
 ) -> Result<std::result::Result<Pulled, ExitCode>> {
     let (last, first) = references.split_last().context("no image is named")?;
     for reference in first {
-        match pull_one(store, reference, options, quiet) {
+        match pull_one(store, reference, options, show) {
             Err(error) => printer::message(format_args!("{error:#}")),
             done => return done,
         }
     }
-    pull_one(store, last, options, quiet)
+    pull_one(store, last, options, show)
 }
 
 fn pull_one(
     store: &Arc<Store>,
     reference: &Reference,
     options: &PullOptions,
-    quiet: bool,
+    show: &Show,
 ) -> Result<std::result::Result<Pulled, ExitCode>> {
     let full = reference.whole();
     let began = Instant::now();
-    let progress = bars::for_stderr(quiet);
+    let progress = show.part();
     let work = async {
         fetch::pull(store.clone(), reference, options, progress)
             .await
@@ -138,7 +142,7 @@ fn print(args: &Args, full: &str, report: &PullReport, text: &str) -> Result<()>
 }
 
 /// The image, pulled now if the store does not have it: docker's `--pull missing`.
-pub(crate) fn ensure(store: &Arc<Store>, name: &str) -> Result<Image> {
+pub(crate) fn ensure(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
     if let Some(image) = store.image(name)? {
         return Ok(image);
     }
@@ -148,16 +152,17 @@ pub(crate) fn ensure(store: &Arc<Store>, name: &str) -> Result<Image> {
             return Ok(image);
         }
     }
-    always(store, name)
+    always(store, name, progress)
 }
 
 /// The image as its registry has it now.
-pub(crate) fn always(store: &Arc<Store>, name: &str) -> Result<Image> {
+pub(crate) fn always(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
     let names = full_names(name, &Source::default())?;
     let references: Vec<Reference> = names.iter().map(|n| reference(n)).collect::<Result<_>>()?;
-    match pull(store, &references, &PullOptions::default(), false)? {
+    let show = progress.begin(false, Work::Pull);
+    match pull(store, &references, &PullOptions::default(), &show)? {
         Ok((full, report, text)) => {
-            printer::progress(format_args!("{full}: {text}"));
+            printer::message(format_args!("{full}: {text}"));
             Ok(report.image)
         }
         Err(_) => bail!("interrupted while pulling {name}"),

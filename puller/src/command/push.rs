@@ -11,9 +11,10 @@ use strata::push::{self, PushOptions, PushReport, Source};
 use strata::store::Store;
 use strata_oci::location::Location;
 
+use crate::printer;
 use crate::settings::Settings;
+use crate::show::{ProgressArgs, Work};
 use crate::transport::{TransportArgs, reference, until_interrupted};
-use crate::{bars, printer};
 
 /// Send an image to a registry, only what it lacks
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub(crate) struct Args {
     /// Print nothing but the digest
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// How many blobs to send at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
@@ -38,6 +41,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    let show = args.progress.begin(args.quiet, Work::Push);
     let location: Location = args.source.parse()?;
     let target = match (&args.target, &location) {
         (Some(target), _) => target,
@@ -52,14 +56,15 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         parallel: args.parallel.into(),
     };
     let began = Instant::now();
-    let progress = bars::for_stderr(args.quiet);
     let full = target.whole();
     let work = async {
-        push::push(store, &source, &target, &options, progress)
+        push::push(store, &source, &target, &options, show.part())
             .await
             .with_context(|| format!("pushing {full}"))
     };
-    match until_interrupted(work)? {
+    let done = until_interrupted(work);
+    drop(show);
+    match done? {
         Ok(report) => print(&args, &full, &report, began)?,
         Err(code) => return Ok(code),
     }

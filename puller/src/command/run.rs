@@ -12,6 +12,7 @@ use strata::store::containers::{Container, Kind, NewContainer};
 use strata::store::{Image, Store};
 
 use crate::settings::Settings;
+use crate::show::ProgressArgs;
 
 /// Run a command in a new container
 ///
@@ -53,6 +54,8 @@ pub(crate) struct Args {
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pull: Pull,
+    #[command(flatten)]
+    progress: ProgressArgs,
     /// Image, then the command and its arguments
     #[arg(
         required = true,
@@ -101,7 +104,7 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
     let (name, words) = split(&args.image_and_command)?;
     let given = variables(&args)?;
     let store = settings.open_store()?;
-    let image = find_image(&store, name, args.pull)?;
+    let image = find_image(&store, name, args.pull, args.progress)?;
     let config = &image.config.config;
     let arguments = command::arguments(config, args.entrypoint.as_deref(), words);
     if arguments.is_empty() {
@@ -186,10 +189,10 @@ fn variables(args: &Args) -> Result<Vec<OsString>> {
     Ok(variables)
 }
 
-fn find_image(store: &Arc<Store>, name: &str, pull: Pull) -> Result<Image> {
+fn find_image(store: &Arc<Store>, name: &str, pull: Pull, progress: ProgressArgs) -> Result<Image> {
     match pull {
-        Pull::Missing => super::pull::ensure(store, name),
-        Pull::Always => super::pull::always(store, name),
+        Pull::Missing => super::pull::ensure(store, name, progress),
+        Pull::Always => super::pull::always(store, name, progress),
         Pull::Never => store.image(name)?.with_context(|| {
             format!("no such image: {name}, and --pull never forbids to fetch it")
         }),

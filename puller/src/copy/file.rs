@@ -113,6 +113,10 @@ impl Receive {
             source,
         };
         let hasher = self.hasher(file.try_clone().map_err(failed)?, offset, kept);
+        if kept > 0 {
+            let (item, bytes) = (self.item, kept);
+            self.progress.event(Event::Resumed { item, bytes });
+        }
         let mut at = kept;
         let mut travelled = kept;
         let mut incoming = self.open(kept).map_err(failed)?;

@@ -95,6 +95,8 @@ impl Transfer<'_> {
         let Partial { mut file, kept } = partial;
         let mut verifier = Verifier::new(self.blob.digest.clone(), self.blob.size);
         if kept > 0 {
+            let (item, bytes) = (self.item, kept);
+            self.progress.event(Event::Resumed { item, bytes });
             self.reached(&writer, kept);
             let hashed = tokio::task::spawn_blocking(move || {
                 Partial::rehash(&file, kept, &mut verifier).map(|()| (file, verifier))
@@ -141,6 +143,8 @@ impl Transfer<'_> {
                 return Err(error.into());
             };
             tracing::debug!(%error, at = verifier.seen(), ?wait, "resuming");
+            let (item, why) = (self.item, error.to_string());
+            self.progress.event(Event::Retrying { item, why, wait });
             tokio::time::sleep(wait).await;
         }
         verifier.finish()?;
