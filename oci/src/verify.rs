@@ -32,7 +32,8 @@ impl From<VerifyError> for io::Error {
     }
 }
 
-/// Counts and hashes bytes against what a descriptor promises.
+/// Counts and hashes bytes against what a descriptor promises. A copy goes on from the same byte.
+#[derive(Clone)]
 pub struct Verifier {
     digester: Digester,
     expected: Digest,

@@ -14,7 +14,7 @@ use super::file::Receive;
 use super::throttle::Throttle;
 use crate::progress::{Event, How, Progress};
 use crate::push::content::Content;
-use crate::registry::{Chunks, Purpose, Registry, Upload};
+use crate::registry::{Chunks, Mount, Purpose, Registry, Upload};
 
 /// How many repositories are asked to mount a blob from, before it is sent.
 const MAX_MOUNTS: usize = 3;
@@ -179,28 +179,33 @@ async fn send(
     {
         siblings.insert(0, own.clone());
     }
-    for from in siblings.iter().take(MAX_MOUNTS) {
-        let mounted = registry.mount_blob(repository, &blob.digest, from);
-        if mounted.await? {
-            return Ok((How::Mounted, 0));
-        }
-    }
+    siblings.truncate(MAX_MOUNTS);
+    let mounting = registry.mount_from_any(repository, &blob.digest, &siblings);
+    let session = match mounting.await? {
+        Mount::Done => return Ok((How::Mounted, 0)),
+        Mount::Begun(session) => Some(session),
+        Mount::Refused => None,
+    };
     if matches!(content, Content::Absent) {
+        if let Some(session) = session {
+            registry.cancel_upload(repository, session).await;
+        }
         return Err(CopyError::Missing(vec![blob.clone()]));
     }
+    let reader = content.reader(blob);
     let (progress, number) = (item.progress.clone(), item.number);
     let throttle = item.throttle.cloned();
     let upload = Upload {
         digest: &blob.digest,
         size: blob.size,
-        body: &|| slowed(content.chunks(blob), throttle.clone()),
+        body: &|from| slowed(reader.chunks(from), throttle.clone()),
         progress: Arc::new(move |bytes| {
             let item = number;
             progress.event(Event::Moved { item, bytes });
         }),
     };
-    registry.put_blob(repository, &upload).await?;
-    Ok((How::Uploaded, blob.size))
+    let sent = registry.put_blob(repository, session, &upload).await?;
+    Ok((How::Uploaded, sent))
 }
 
 fn slowed(chunks: Chunks, throttle: Option<Arc<Throttle>>) -> Chunks {

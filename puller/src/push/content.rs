@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use strata_oci::verify::{Verifier, VerifyingReader};
-use strata_oci::{Descriptor, Digest};
+use strata_oci::Descriptor;
 use tokio::sync::mpsc;
+
+use super::proof::{Passage, Proof};
 
 use crate::registry::{BlobStream, Chunks, Registry};
 
@@ -42,25 +43,41 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// The bytes of `blob` from the first. The stream ends with an error unless they are what its digest
-    /// and size say.
-    pub(crate) fn chunks(&self, blob: &Descriptor) -> Chunks {
-        match self {
-            Self::Memory(bytes) => {
-                let bytes = bytes.clone();
+    /// For reading the bytes of `blob`, from any offset and as often as tries need it.
+    pub(crate) fn reader(&self, blob: &Descriptor) -> Reader {
+        Reader {
+            content: self.clone(),
+            proof: Arc::new(Proof::new(blob)),
+        }
+    }
+}
+
+/// A blob's bytes, proved whichever part of them is sent in which try.
+pub(crate) struct Reader {
+    content: Content,
+    proof: Arc<Proof>,
+}
+
+impl Reader {
+    /// The bytes from the offset `from`. The last ones come only when the digest and size of the whole are
+    /// proved; else the stream ends with an error.
+    pub(crate) fn chunks(&self, from: u64) -> Chunks {
+        let passage = Passage::new(self.proof.clone(), from);
+        match &self.content {
+            Content::Memory(bytes) => {
+                let from = usize::try_from(from).map_or(bytes.len(), |from| from.min(bytes.len()));
+                let bytes = bytes.slice(from..);
                 futures_util::stream::once(async move { Ok(bytes) }).boxed()
             }
-            Self::Absent => {
+            Content::Absent => {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the source does not hold it");
                 futures_util::stream::once(async move { Err(gone) }).boxed()
             }
-            Self::File { path, offset } => {
+            Content::File { path, offset } => {
                 let (path, offset) = (path.clone(), *offset);
-                let (digest, size) = (blob.digest.clone(), blob.size);
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 tokio::task::spawn_blocking(move || {
-                    let sent = send_file(&path, offset, digest, size, &sender);
-                    if let Err(error) = sent {
+                    if let Err(error) = send_file(&path, offset, passage, &sender) {
                         let text = format!("{}: {error}", path.display());
                         // When nobody listens any more the upload has ended already.
                         let _ = sender.blocking_send(Err(io::Error::other(text)));
@@ -68,16 +85,16 @@ impl Content {
                 });
                 stream(receiver)
             }
-            Self::Registry {
+            Content::Registry {
                 registry,
                 repository,
             } => {
                 let (registry, repository) = (registry.clone(), repository.clone());
-                let blob = blob.clone();
+                let proof = self.proof.clone();
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 tokio::spawn(async move {
-                    if let Err(error) = relay(&registry, &repository, &blob, &sender).await {
-                        registry.distrust(&blob.digest, &error.to_string());
+                    if let Err(error) = relay(&registry, &repository, passage, &sender).await {
+                        registry.distrust(&proof.blob.digest, &error.to_string());
                         let _ = sender.send(Err(error)).await;
                     }
                 });
@@ -98,52 +115,60 @@ fn stream(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Chunks {
 fn send_file(
     path: &PathBuf,
     offset: u64,
-    digest: Digest,
-    size: u64,
+    mut passage: Passage,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
     let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut reader = VerifyingReader::new(file.take(size), digest, size);
-    loop {
+    let blob = &passage.proof.blob;
+    file.seek(SeekFrom::Start(offset.saturating_add(passage.start())))?;
+    let mut reader = file.take(blob.size.saturating_sub(passage.start()));
+    while !passage.is_over() {
         let mut buffer = BytesMut::zeroed(CHUNK);
         let count = reader.read(&mut buffer)?;
         buffer.truncate(count);
-        if count == 0 || sender.blocking_send(Ok(buffer.freeze())).is_err() {
+        if count == 0 {
+            return passage.end();
+        }
+        if let Some(bytes) = passage.pass(buffer.freeze())?
+            && sender.blocking_send(Ok(bytes)).is_err()
+        {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 async fn relay(
     registry: &Arc<Registry>,
     repository: &str,
-    blob: &Descriptor,
+    mut passage: Passage,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let mut body = BlobStream::new(registry.clone(), repository, blob, 0);
-    let mut verifier = Verifier::new(blob.digest.clone(), blob.size);
-    while let Some(chunk) = body.next().await.map_err(io::Error::other)? {
-        verifier.update(&chunk)?;
-        // The last chunk is held back until the whole is proved.
-        if verifier.seen() == blob.size {
-            verifier.finish()?;
-            let _ = sender.send(Ok(chunk)).await;
-            return Ok(());
-        }
-        if sender.send(Ok(chunk)).await.is_err() {
+    let blob = &passage.proof.blob;
+    let mut body = BlobStream::new(registry.clone(), repository, blob, passage.start());
+    while !passage.is_over() {
+        let Some(chunk) = body.next().await.map_err(io::Error::other)? else {
+            return passage.end();
+        };
+        if let Some(bytes) = passage.pass(chunk)?
+            && sender.send(Ok(bytes)).await.is_err()
+        {
             return Ok(());
         }
     }
-    Ok(verifier.finish()?)
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strata_oci::Digest;
 
     async fn collect(content: &Content, blob: &Descriptor) -> io::Result<Vec<u8>> {
-        let mut chunks = content.chunks(blob);
+        read(content.reader(blob).chunks(0)).await
+    }
+
+    async fn read(mut chunks: Chunks) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         while let Some(chunk) = chunks.next().await {
             all.extend_from_slice(&chunk?);
@@ -164,5 +189,35 @@ mod tests {
         assert_eq!(collect(&content(2), &blob).await.expect("it is"), b"layer");
         assert!(collect(&content(3), &blob).await.is_err());
         assert!(collect(&content(7), &blob).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_later_part_is_proved_with_the_parts_before_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("blob");
+        let bytes = crate::testing::noise(3, 9_000_000);
+        std::fs::write(&path, &bytes).expect("write");
+        let blob = Descriptor::new("x", Digest::of(&bytes), bytes.len() as u64);
+        let content = Content::File {
+            path: path.clone(),
+            offset: 0,
+        };
+        let reader = content.reader(&blob);
+        let rest = |from: u64| read(reader.chunks(from));
+        assert_eq!(rest(0).await.expect("whole"), bytes);
+        for from in [1, 4_194_303, 4_194_304, 5_000_000, 8_999_999] {
+            assert_eq!(rest(from).await.expect("a part"), &bytes[from as usize..]);
+        }
+        assert!(rest(9_000_000).await.expect("nothing").is_empty());
+        // What was changed behind the place where the next try begins is noticed.
+        let mut changed = bytes.clone();
+        changed[8_999_999] ^= 1;
+        std::fs::write(&path, &changed).expect("write");
+        assert!(rest(8_500_000).await.is_err());
+        let fresh = content.reader(&blob);
+        changed[8_999_999] ^= 1;
+        changed[0] ^= 1;
+        std::fs::write(&path, &changed).expect("write");
+        assert!(read(fresh.chunks(8_500_000)).await.is_err());
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod content;
 mod error;
+mod proof;
 mod repack;
 pub(crate) mod source;
 #[cfg(test)]
@@ -23,7 +24,7 @@ pub use error::PushError;
 pub use source::Source;
 
 use crate::progress::{Event, How, Progress};
-use crate::registry::{Purpose, Registry, RegistryOptions, Upload};
+use crate::registry::{Mount, Purpose, Registry, RegistryOptions, Upload};
 use crate::store::Store;
 use content::Content;
 use source::Origins;
@@ -234,20 +235,24 @@ impl Sender<'_> {
         let here = origins
             .into_iter()
             .filter(|(registry, from)| registry == self.target.registry() && from != repository);
-        for (_, from) in here.take(MAX_MOUNTS) {
-            let mounted = self.registry.mount_blob(repository, &blob.digest, &from);
-            if mounted.await? {
-                return Ok(How::Mounted);
-            }
-        }
+        let siblings: Vec<String> = here.map(|(_, from)| from).take(MAX_MOUNTS).collect();
+        let mounting = self
+            .registry
+            .mount_from_any(repository, &blob.digest, &siblings);
+        let session = match mounting.await? {
+            Mount::Done => return Ok(How::Mounted),
+            Mount::Begun(session) => Some(session),
+            Mount::Refused => None,
+        };
+        let reader = content.reader(blob);
         let progress = self.progress.clone();
         let upload = Upload {
             digest: &blob.digest,
             size: blob.size,
-            body: &|| content.chunks(blob),
+            body: &|from| reader.chunks(from),
             progress: Arc::new(move |bytes| progress.event(Event::Moved { item, bytes })),
         };
-        self.registry.put_blob(repository, &upload).await?;
+        self.registry.put_blob(repository, session, &upload).await?;
         Ok(How::Uploaded)
     }
 }

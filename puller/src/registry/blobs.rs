@@ -2,14 +2,13 @@
 //! blob from another repository").
 
 use bytes::Bytes;
-use oci_distribution::errors::OciDistributionError;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 use strata_oci::verify::VerifyError;
 use strata_oci::{Descriptor, Digest};
 
 use super::error::chain;
-use super::http::{Body, Call, authority};
+use super::http::{Call, authority};
 use super::routes::Want;
 use super::{Registry, RegistryError, Scope, Timeouts};
 
@@ -277,53 +276,6 @@ impl Registry {
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes.into())
-    }
-
-    /// Asks to link a blob of the repository `from` into `repository`; `false` when the registry
-    /// would rather have it uploaded.
-    pub async fn mount_blob(
-        &self,
-        repository: &str,
-        digest: &Digest,
-        from: &str,
-    ) -> Result<bool, RegistryError> {
-        let what = format!("mount of blob {digest} from {from}");
-        let scope = Scope {
-            from: Some(from.to_owned()),
-            ..Scope::push(repository)
-        };
-        if !self.is_plain_matter() {
-            let mut url = self.url(repository, "blobs/uploads/");
-            url.query_pairs_mut()
-                .append_pair("mount", &digest.to_string())
-                .append_pair("from", from);
-            let mut call = Call::new(Method::POST, url, what);
-            call.body = Body::Bytes(Bytes::new());
-            let response = self.send(&call, &scope).await?;
-            return match response.status().as_u16() {
-                201 => Ok(true),
-                // 202: the registry has begun an upload session instead.
-                202 | 400 | 403 | 404 | 405 => Ok(false),
-                _ => Err(self.http.status_error(&call, response).await),
-            };
-        }
-        let target = self.peer.reference(repository, "latest");
-        let source = self.peer.reference(from, "latest");
-        let digest = digest.to_string();
-        self.through_peer(&what, &scope, async |client| {
-            match client.mount_blob(&target, &source, &digest).await {
-                Ok(()) => Ok(true),
-                // 202: the registry has begun an upload session instead.
-                Err(OciDistributionError::SpecViolationError(_)) => Ok(false),
-                // A registry need not let everyone mount: the upload decides.
-                Err(OciDistributionError::ServerError {
-                    code: 400 | 403 | 404 | 405,
-                    ..
-                }) => Ok(false),
-                Err(error) => Err(error),
-            }
-        })
-        .await
     }
 }
 

@@ -100,6 +100,17 @@ pub enum RegistryError {
     },
 }
 
+impl RegistryError {
+    /// Whether another try may do better.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
+            _ => false,
+        }
+    }
+}
+
 fn detail(message: &str) -> String {
     if message.is_empty() {
         String::new()

@@ -58,7 +58,7 @@ impl<'a> Call<'a> {
 }
 
 /// Why one try failed.
-enum Failure {
+pub(super) enum Failure {
     /// Another try may do better, after this wait if the server named one.
     Passing(RegistryError, Option<Duration>),
     Final(RegistryError),
@@ -153,7 +153,7 @@ impl Http {
     }
 
     /// One try, redirects included.
-    async fn once(
+    pub(super) async fn once(
         &self,
         call: &Call<'_>,
         authorization: Option<&HeaderValue>,

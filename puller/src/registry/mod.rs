@@ -1,8 +1,8 @@
 //! The client of the distribution protocol (distribution-spec v1.1).
 //!
-//! A [`Registry`] stands for one host. References, the manifest PUT and cross-repository mounts go
-//! through `oci_distribution`; blobs travel by `http::Http` because they resume, report and prove
-//! themselves while they pass, and so do the reads whose answers have to be bounded and redirects judged.
+//! A [`Registry`] stands for one host. References and the manifest PUT go through `oci_distribution`;
+//! blobs travel by `http::Http` because they resume, report and prove themselves while they pass (a mount,
+//! because it may begin an upload), and so do the reads whose answers have to be bounded and redirects judged.
 
 mod auth;
 mod blobs;
@@ -39,7 +39,7 @@ pub use login::Login;
 pub use manifests::{ManifestHead, RawManifest};
 pub use retry::RetryPolicy;
 pub use stream::BlobStream;
-pub use upload::{Chunks, Upload};
+pub use upload::{CHUNK, Chunks, Mount, Session, Upload};
 
 use auth::{Auth, Source};
 use http::{Call, Http};

@@ -1,4 +1,4 @@
-//! What goes through `oci_distribution`: the manifest PUT and cross-repository mounts.
+//! What goes through `oci_distribution`: the manifest PUT.
 //!
 //! Its client is given the Authorization that [`Auth`](super::auth::Auth) obtained, never the
 //! credentials: it asks any realm that it is told, as often as it is told. It follows redirects of
