@@ -4,9 +4,11 @@
 //! the new ones. What is not whole yet lies in a directory of its own, `.strata`, from where a
 //! later try takes it up.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
@@ -26,6 +28,8 @@ pub(super) const MARKER: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 #[derive(Debug, Clone)]
 pub struct LayoutWriter {
     dir: PathBuf,
+    /// Holds a shared lock on the workplace: it stays as long as anyone works there.
+    workplace: Arc<File>,
 }
 
 impl LayoutWriter {
@@ -35,27 +39,37 @@ impl LayoutWriter {
     /// The directory cannot be made, or is full of something else.
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         let dir = dir.into();
-        let writer = Self { dir: dir.clone() };
         let failed = |path: PathBuf| move |source| LayoutError::Io { path, source };
-        let marker = dir.join("oci-layout");
-        if marker.exists() {
+        fs::create_dir_all(&dir).map_err(failed(dir.clone()))?;
+        // Another process may be about to make it a layout, or to leave its workplace.
+        let _lock = lock(&dir).map_err(failed(dir.clone()))?;
+        if dir.join("oci-layout").exists() {
             // It has to be one that is understood before anything is added to it.
             super::Layout::open(&dir)?;
         } else {
-            fs::create_dir_all(&dir).map_err(failed(dir.clone()))?;
-            let mut entries = fs::read_dir(&dir).map_err(failed(dir.clone()))?;
-            if entries.any(|entry| {
-                entry.is_ok_and(|e| e.file_name() != WORKPLACE && e.file_name() != "blobs")
-            }) {
+            let entries = fs::read_dir(&dir).map_err(failed(dir.clone()))?;
+            let names: Vec<OsString> = entries.flatten().map(|e| e.file_name()).collect();
+            // Who was killed before the last step had made the index already.
+            let begun = names.iter().any(|name| name == WORKPLACE);
+            let ours = |name: &OsString| {
+                name == WORKPLACE || name == "blobs" || (begun && name == "index.json")
+            };
+            if !names.iter().all(ours) {
                 let reason = "it is a directory with other files".to_owned();
                 return Err(LayoutError::NotALayout { dir, reason });
             }
         }
         let blobs = dir.join("blobs").join(Algorithm::Sha256.name());
-        for made in [blobs, dir.join(WORKPLACE)] {
-            fs::create_dir_all(&made).map_err(failed(made.clone()))?;
+        let place = dir.join(WORKPLACE);
+        for made in [&blobs, &place] {
+            fs::create_dir_all(made).map_err(failed(made.clone()))?;
         }
-        Ok(writer)
+        let workplace = File::open(&place).and_then(|file| {
+            flock(&file, FlockOperation::LockShared)?;
+            Ok(file)
+        });
+        let workplace = Arc::new(workplace.map_err(failed(place))?);
+        Ok(Self { dir, workplace })
     }
 
     /// The directory.
@@ -91,6 +105,8 @@ impl LayoutWriter {
 
     /// Writes a small blob whole.
     pub fn put(&self, digest: &Digest, bytes: &[u8]) -> io::Result<()> {
+        // Another process may put the same one.
+        let _lock = lock(&self.dir)?;
         fs::write(self.partial_path(digest), bytes)?;
         self.publish(digest)
     }
@@ -107,8 +123,7 @@ impl LayoutWriter {
             move |source| LayoutError::Io { path, source }
         };
         // Two processes may add to one layout.
-        let lock = File::open(&self.dir).map_err(failed(""))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed("")(errno.into()))?;
+        let _lock = lock(&self.dir).map_err(failed(""))?;
         let mut index: Value = match fs::read(self.dir.join("index.json")) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| refuse(format!("index.json: {error}")))?,
@@ -133,13 +148,19 @@ impl LayoutWriter {
             self.replace("oci-layout", MARKER.as_bytes())
                 .map_err(failed("oci-layout"))?;
         }
-        // What lies there still is another process's, or is left for another try.
-        let _ = fs::remove_dir(self.dir.join(WORKPLACE));
+        // What lies there still is left for another try. Another process that works there leaves last.
+        if flock(&self.workplace, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            let _ = fs::remove_dir(self.dir.join(WORKPLACE));
+            let _ = flock(&self.workplace, FlockOperation::LockShared);
+        }
         sync_dir(&self.dir).map_err(failed(""))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let fresh = self.dir.join(WORKPLACE).join(name);
+        let place = self.dir.join(WORKPLACE);
+        // A writer that has listed once has left it.
+        fs::create_dir_all(&place)?;
+        let fresh = place.join(name);
         let mut file = File::create(&fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -149,6 +170,13 @@ impl LayoutWriter {
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(blob_name(digest))
     }
+}
+
+/// Keeps other processes from changing what a layout directory is and lists, as long as the file is open.
+fn lock(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir)?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
 }
 
 /// An index of nothing.
@@ -210,6 +238,37 @@ mod tests {
         let text = fs::read_to_string(&index).expect("read");
         assert!(text.contains(r#""theirs":[1]"#), "{text}");
         assert!(!path.join(WORKPLACE).exists());
+    }
+
+    #[test]
+    fn who_works_there_keeps_the_workplace_and_the_last_one_removes_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let writers = [(); 2].map(|()| LayoutWriter::open(dir.path()).expect("make"));
+        let entries = ["v1", "v2"].map(|name| named(Some(name), name.as_bytes()));
+        writers[0].list(&entries[..1]).expect("list");
+        writers[1].put(&entries[1].digest, b"v2").expect("put");
+        drop(writers[0].clone());
+        assert!(dir.path().join(WORKPLACE).exists());
+        let [first, second] = writers;
+        drop(first);
+        second.list(&entries[1..]).expect("list");
+        assert!(!dir.path().join(WORKPLACE).exists());
+        let layout = Layout::open(dir.path()).expect("open");
+        assert_eq!(layout.names().collect::<Vec<_>>(), ["v1", "v2"]);
+    }
+
+    #[test]
+    fn what_was_killed_before_its_last_step_is_taken_up() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let writer = LayoutWriter::open(dir.path()).expect("make");
+        writer.list(&[named(Some("v1"), b"v1")]).expect("list");
+        fs::remove_file(dir.path().join("oci-layout")).expect("remove");
+        assert!(LayoutWriter::open(dir.path()).is_err(), "not ours");
+        fs::create_dir(dir.path().join(WORKPLACE)).expect("make");
+        let writer = LayoutWriter::open(dir.path()).expect("ours");
+        writer.list(&[named(Some("v2"), b"v2")]).expect("list");
+        let layout = Layout::open(dir.path()).expect("open");
+        assert_eq!(layout.names().collect::<Vec<_>>(), ["v1", "v2"]);
     }
 
     #[test]
