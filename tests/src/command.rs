@@ -152,6 +152,18 @@ impl Running {
         rustix::process::kill_process(self.pid(), signal).expect("signal");
     }
 
+    /// [`Running::wait`], and the most memory that the process was seen to have resident, in bytes.
+    #[track_caller]
+    pub fn wait_for_peak(mut self) -> (Ran, u64) {
+        let mut peak = 0;
+        while self.child.try_wait().expect("wait").is_none() && self.started.elapsed() < LIMIT {
+            // It only grows: the last look tells all but what the last milliseconds brought.
+            peak = peak_memory(self.child.id()).unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (self.wait(), peak)
+    }
+
     /// Waits for the end; a program that takes too long is killed and fails the test.
     #[track_caller]
     pub fn wait(mut self) -> Ran {
@@ -208,6 +220,16 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         let _ = sender.send(bytes);
     });
     receiver
+}
+
+/// The most memory that a process has had resident, in bytes (proc(5), VmHWM); `None` when it has ended.
+pub fn peak_memory(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// The full path of a program on PATH (sbin included); fails the test with its name when it is missing.

@@ -28,6 +28,8 @@ pub mod scene;
 pub mod scrape;
 pub mod strata;
 pub mod stratad;
+pub mod synthetic;
+pub mod tokens;
 pub mod traffic;
 pub mod tree;
 pub mod trial;

@@ -138,16 +138,7 @@ impl Stratad {
     #[track_caller]
     pub fn peak_memory(&self) -> u64 {
         let process = self.process.as_ref().expect("running");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
-        let status = status.expect("status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kilobytes
-            .expect("VmHWM")
-            .trim()
-            .parse::<u64>()
-            .expect("a number")
-            * 1024
+        crate::command::peak_memory(process.id()).expect("VmHWM")
     }
 
     /// Ends it at once, as a power cut would.

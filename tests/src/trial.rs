@@ -55,6 +55,17 @@ impl Sample {
         }
     }
 
+    /// An image of layers of others.
+    pub fn of_layers(layers: &[(&Sample, usize)]) -> Self {
+        let pick = |(sample, n): &(&Sample, usize)| sample.image.layers[*n].clone();
+        let picked: Vec<Layer> = layers.iter().map(pick).collect();
+        let files = layers.iter().map(|(sample, n)| sample.files[*n].clone());
+        Self {
+            image: Image::new(&picked),
+            files: files.collect(),
+        }
+    }
+
     /// The size of all blobs that travel, in bytes.
     pub fn bytes(&self) -> u64 {
         self.image.layer_bytes() + self.image.config.len() as u64
@@ -143,6 +154,7 @@ impl Trial {
                     .collect();
                 wanted.sort();
                 assert_eq!(self.files(), wanted, "nothing else lies there");
+                assert!(!self.layout().join(".strata").exists());
                 self.assert_blobs_proved();
             }
         }

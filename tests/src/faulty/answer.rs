@@ -38,7 +38,8 @@ impl Exchange<'_> {
         };
         self.excuse(status, length, stop, fault.as_ref());
         self.tell(status, &headers, Some(promised.to_string()), fault.as_ref())?;
-        let sent = self.body(&mut reader, stop, fault.as_ref());
+        let counts = matches!(status, 200 | 206);
+        let sent = self.body(&mut reader, stop, counts, fault.as_ref());
         if sent < stop && fault.is_none() {
             self.shared.book().tally.left += 1;
         }
@@ -124,8 +125,8 @@ impl Exchange<'_> {
         client.write_all(head.as_bytes())
     }
 
-    /// Sends `stop` bytes of the body; how many went before the client left.
-    fn body(&self, reader: &mut impl Read, stop: u64, fault: Option<&Fault>) -> u64 {
+    /// Sends `stop` bytes of the body, which counts if it is a blob's; how many went before the client left.
+    fn body(&self, reader: &mut impl Read, stop: u64, counts: bool, fault: Option<&Fault>) -> u64 {
         let rate = match fault {
             Some(Fault::Crawl { rate }) => Some(*rate),
             _ => self.shared.rate,
@@ -147,9 +148,10 @@ impl Exchange<'_> {
                 break;
             }
             sent += count as u64;
-            let mut book = self.shared.book();
-            *book.tally.sent.entry(digest.to_owned()).or_default() += count as u64;
-            drop(book);
+            if counts {
+                let mut book = self.shared.book();
+                *book.tally.sent.entry(digest.to_owned()).or_default() += count as u64;
+            }
             self.wait(count as u64, rate);
         }
         sent
