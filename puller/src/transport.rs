@@ -2,15 +2,18 @@
 //! interrupted.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use oci_distribution::Reference;
 use strata::config::Source;
-use strata::registry::{CredentialStore, RegistryOptions, Transport};
+use strata::copy::Platforms;
+use strata::registry::{CredentialStore, Credentials, RegistryOptions, Transport};
 use strata::store::{Name, Target};
+use strata_oci::Platform;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How to reach a registry.
@@ -48,7 +51,7 @@ impl TransportArgs {
     }
 
     /// Where rules about registries are.
-    fn config(&self) -> Source {
+    pub(crate) fn config(&self) -> Source {
         Source::Machine(self.registries.clone())
     }
 
@@ -74,6 +77,98 @@ impl TransportArgs {
             Some(file) => CredentialStore::of_file(file.clone()),
             None => CredentialStore::of_user(),
         }
+    }
+}
+
+/// How to reach the two sides of a copy, where they differ.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct SideArgs {
+    /// --plain-http for the source alone
+    #[arg(long)]
+    src_plain_http: bool,
+    /// --plain-http for the target alone
+    #[arg(long)]
+    dest_plain_http: bool,
+    /// --tls-verify for the source alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "src_plain_http")]
+    src_tls_verify: Option<bool>,
+    /// --tls-verify for the target alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "dest_plain_http")]
+    dest_tls_verify: Option<bool>,
+    /// What to log in with at the source; a password that is not here, where all users of this machine see
+    /// it, is asked for
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    src_creds: Option<String>,
+    /// What to log in with at the target
+    #[arg(long, value_name = "USER[:PASSWORD]")]
+    dest_creds: Option<String>,
+    /// --authfile for the source alone
+    #[arg(long, value_name = "FILE")]
+    src_authfile: Option<PathBuf>,
+    /// --authfile for the target alone
+    #[arg(long, value_name = "FILE")]
+    dest_authfile: Option<PathBuf>,
+}
+
+impl SideArgs {
+    /// For the library: the source and the target. What is said about a side goes before what is said of
+    /// both.
+    pub(crate) fn options(
+        &self,
+        both: &TransportArgs,
+    ) -> Result<(RegistryOptions, RegistryOptions)> {
+        let side = |plain: bool, verify: Option<bool>, file: &Option<PathBuf>| TransportArgs {
+            plain_http: plain || both.plain_http && verify.is_none(),
+            tls_verify: if plain {
+                None
+            } else {
+                verify.or(both.tls_verify)
+            },
+            authfile: file.clone().or_else(|| both.authfile.clone()),
+            registries: both.registries.clone(),
+        };
+        let source = side(self.src_plain_http, self.src_tls_verify, &self.src_authfile);
+        let target = side(
+            self.dest_plain_http,
+            self.dest_tls_verify,
+            &self.dest_authfile,
+        );
+        let with = |side: TransportArgs, given: &Option<String>, what| {
+            let credentials = given.as_deref().map(|given| credentials(given, what));
+            Ok::<_, anyhow::Error>(RegistryOptions {
+                credentials: credentials.transpose()?,
+                ..side.options()
+            })
+        };
+        Ok((
+            with(source, &self.src_creds, "source")?,
+            with(target, &self.dest_creds, "target")?,
+        ))
+    }
+}
+
+/// `USER:PASSWORD`, or the name alone.
+fn credentials(given: &str, what: &str) -> Result<Credentials> {
+    let (user, password) = match given.split_once(':') {
+        Some((user, password)) => (user, password.to_owned()),
+        None if std::io::stdin().is_terminal() => {
+            let question = format!("Password of {given} at the {what}: ");
+            (given, crate::prompt::password(&question)?)
+        }
+        None => bail!(
+            "the password of {given} at the {what} is missing, and there is no terminal to ask on"
+        ),
+    };
+    ensure!(!user.is_empty(), "credentials for the {what} have no name");
+    Ok(Credentials::new(user, password))
+}
+
+/// What `--platform` says: nothing, one, or several.
+pub(crate) fn platforms(typed: &[Platform]) -> Platforms {
+    match typed {
+        [] => Platforms::All,
+        [one] => Platforms::One(one.clone()),
+        several => Platforms::Some(several.to_vec()),
     }
 }
 

@@ -60,6 +60,15 @@ impl Recorder {
             .collect()
     }
 
+    /// How many bytes have been sent towards the registry.
+    pub fn sent(&self) -> u64 {
+        let connections = self.shared.connections.lock().expect("connections");
+        let lengths = connections
+            .iter()
+            .map(|sent| sent.lock().expect("sent").len() as u64);
+        lengths.sum()
+    }
+
     /// The requests that mount a blob into `repository` from another one.
     pub fn mounts(&self, repository: &str) -> Vec<String> {
         let start = format!("POST /v2/{repository}/blobs/uploads/?");

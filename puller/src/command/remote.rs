@@ -1,11 +1,47 @@
 //! A name in a registry, and the client for it: for the commands that need no store.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use strata::registry::Registry;
+use strata::fetch;
+use strata::registry::{RawManifest, Registry};
+use strata_oci::Platform;
 
-use crate::transport::TransportArgs;
+use crate::printer::Format;
+use crate::transport::{TransportArgs, until_interrupted};
+
+/// What the commands about an image of a registry have in common.
+#[derive(clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Of an index, the image for OS/ARCH[/VARIANT] [default: the index itself]
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    transport: TransportArgs,
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    #[arg(value_name = "REF")]
+    reference: String,
+}
+
+impl ImageArgs {
+    /// Asks about it, and prints what `work` gives; SIGINT and SIGTERM end it.
+    pub(crate) fn ask<T>(
+        &self,
+        work: impl AsyncFnOnce(&Remote, Option<&Platform>) -> Result<T>,
+        print: impl FnOnce(&Remote, T) -> Result<()>,
+    ) -> Result<ExitCode> {
+        let remote = Remote::new(&self.reference, &self.transport)?;
+        match until_interrupted(work(&remote, self.platform.as_ref()))? {
+            Ok(found) => print(&remote, found)?,
+            Err(code) => return Ok(code),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
 
 /// What a reference names, and whom to ask about it.
 pub(crate) struct Remote {
@@ -29,6 +65,12 @@ impl Remote {
             selector: selector.to_owned(),
             full: reference.whole(),
         })
+    }
+
+    /// The manifest, or of an index the one that suits the platform.
+    pub(crate) async fn manifest(&self, platform: Option<&Platform>) -> Result<RawManifest> {
+        let (registry, repository) = (&self.registry, &self.repository);
+        Ok(fetch::manifest(registry, repository, &self.selector, platform).await?)
     }
 
     /// A repository's name, without a tag.

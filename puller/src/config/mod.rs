@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use error::ConfigError;
+pub(crate) use short::is_short;
 
 use crate::userns::{self, Privilege};
 use file::{MirrorUse, Rule, Rules};

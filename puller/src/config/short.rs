@@ -58,7 +58,7 @@ impl Config {
 }
 
 /// Whether a name's first component is no registry, by docker's rule.
-fn is_short(text: &str) -> bool {
+pub(crate) fn is_short(text: &str) -> bool {
     match text.split_once('/') {
         Some((first, _)) => first != "localhost" && !first.contains(['.', ':']),
         None => true,

@@ -59,6 +59,16 @@ pub enum CopyError {
         "{0} is not one container image, and a docker archive holds nothing else: say --platform"
     )]
     NotOneImage(Digest),
+    /// An index that lists images which are not there, because they were not wanted.
+    #[error(
+        "the target does not accept index {index} without the images for other platforms: copy all of them, or one alone, or allow it there: {source}"
+    )]
+    Sparse {
+        /// Which one.
+        index: Digest,
+        /// The registry's words.
+        source: RegistryError,
+    },
     /// A digest in the target that is not the source's.
     #[error("the source has digest {actual}, so it cannot be copied to {wanted}: copy it to a tag")]
     Target {

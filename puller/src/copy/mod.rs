@@ -5,6 +5,7 @@
 //! mount what another of its repositories has. Children come before their index, names last, so that
 //! whoever reads meanwhile sees the old image or the new one (distribution-spec, "Push").
 
+mod choice;
 mod error;
 mod file;
 mod plan;
@@ -24,8 +25,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt as _;
 use oci_distribution::Reference;
 use strata_oci::layout::Layout;
-use strata_oci::{Descriptor, Digest, Platform};
+use strata_oci::{Descriptor, Digest};
 
+pub use choice::Platforms;
 pub use error::CopyError;
 
 use crate::progress::{Event, How, Progress};
@@ -106,8 +108,8 @@ pub struct CopyOptions {
     pub source: RegistryOptions,
     /// How to talk to the target's registry.
     pub target: RegistryOptions,
-    /// One image of an index; none: all that the name stands for, under the same digest.
-    pub platform: Option<Platform>,
+    /// Which images of an index.
+    pub platforms: Platforms,
     /// Also the signatures, SBOMs and other artifacts that belong to the image.
     pub referrers: bool,
     /// How many blobs travel at once.
@@ -121,7 +123,7 @@ impl Default for CopyOptions {
         Self {
             source: RegistryOptions::default(),
             target: RegistryOptions::default(),
-            platform: None,
+            platforms: Platforms::All,
             referrers: false,
             parallel: 4,
             rate: None,
@@ -203,9 +205,9 @@ impl Copier {
     }
 
     /// The same, with other wishes about what belongs to an image.
-    pub fn with(&self, platform: Option<Platform>, referrers: bool) -> Self {
+    pub fn with(&self, platforms: Platforms, referrers: bool) -> Self {
         let options = CopyOptions {
-            platform,
+            platforms,
             referrers,
             ..self.options.clone()
         };
@@ -231,7 +233,8 @@ impl Copier {
             true => &self.options.target,
             false => &self.options.source,
         };
-        let made = Arc::new(Registry::new(name, options)?);
+        let made = Registry::new(name, options)?.telling(self.progress.clone());
+        let made = Arc::new(made);
         all.insert(key, made.clone());
         Ok(made)
     }
@@ -296,7 +299,7 @@ impl Copier {
             _ => {
                 let (reader, name) = self.reader(source).await?;
                 let wanted = Wanted {
-                    platform: self.options.platform.as_ref(),
+                    platforms: &self.options.platforms,
                     referrers: self.options.referrers,
                 };
                 return plan::find(&reader, name.as_deref(), wanted, present).await;

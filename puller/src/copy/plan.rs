@@ -10,6 +10,7 @@ use strata_oci::media::ManifestKind;
 use strata_oci::{Descriptor, Digest, Platform};
 
 use super::CopyError;
+use super::choice::{Choice, Platforms};
 use super::reader::{Read, Reader, cosign_tags};
 use crate::fetch::PullError;
 use crate::push::content::Content;
@@ -50,8 +51,8 @@ pub(super) struct Companion {
 /// What is wanted of what a name stands for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    /// One image of an index; none: all of it.
-    pub(super) platform: Option<&'a Platform>,
+    /// Which images of an index.
+    pub(super) platforms: &'a Platforms,
     /// Signatures and SBOMs too.
     pub(super) referrers: bool,
 }
@@ -64,9 +65,9 @@ pub(super) async fn find(
     wanted: Wanted<'_>,
     present: impl AsyncFn(&Digest) -> Result<bool, CopyError>,
 ) -> Result<Found, CopyError> {
-    let mut walk = Walk::new(reader);
+    let mut walk = Walk::new(reader, wanted.platforms);
     let mut root = reader.root(name).await?;
-    if let Some(platform) = wanted.platform {
+    if let Platforms::One(platform) = wanted.platforms {
         root = select(reader, root, platform).await?;
     }
     let descriptor = root.descriptor.clone();
@@ -74,6 +75,7 @@ pub(super) async fn find(
         walk.there.insert(descriptor.digest.clone());
     }
     walk.tree(vec![root], &present).await?;
+    walk.chosen()?;
     walk.emit(&descriptor.digest);
     let mut companions = Vec::new();
     if wanted.referrers {
@@ -131,10 +133,11 @@ struct Walk<'a> {
     bytes: usize,
     order: Vec<Digest>,
     emitted: HashSet<Digest>,
+    choice: Choice<'a>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(reader: &'a Reader) -> Self {
+    fn new(reader: &'a Reader, platforms: &'a Platforms) -> Self {
         Self {
             reader,
             read: HashMap::new(),
@@ -143,6 +146,7 @@ impl<'a> Walk<'a> {
             bytes: 0,
             order: Vec::new(),
             emitted: HashSet::new(),
+            choice: Choice::new(platforms),
         }
     }
 
@@ -166,7 +170,7 @@ impl<'a> Walk<'a> {
                 }
                 self.bytes += read.bytes.len();
                 self.reached.insert(digest.clone());
-                for child in &read.manifest.manifests {
+                for child in self.choice.children(&read.manifest) {
                     if self.reached.insert(child.digest.clone()) {
                         below.push(child.clone());
                     }
@@ -187,6 +191,11 @@ impl<'a> Walk<'a> {
         }
         let deepest = level.first().map(|read| read.descriptor.digest.clone());
         deepest.map_or(Ok(()), |digest| Err(CopyError::Nested(digest)))
+    }
+
+    /// All images of the first tree have been chosen; of what comes then, everything belongs to them.
+    fn chosen(&mut self) -> Result<(), CopyError> {
+        std::mem::replace(&mut self.choice, Choice::new(&Platforms::All)).check()
     }
 
     /// Reads those that the target lacks, several at once.

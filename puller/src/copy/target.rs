@@ -12,10 +12,10 @@ use strata_oci::{Descriptor, Digest, Manifest};
 use super::plan::{Companion, Found};
 use super::reader::companion_name;
 use super::sink::Sink;
-use super::{ArchiveKind, Copier, CopyError, CopyReport, Source, Target};
+use super::{ArchiveKind, Copier, CopyError, CopyReport, Platforms, Source, Target};
 use crate::push::content::Content;
 use crate::push::{Document, Plan};
-use crate::registry::{Registry, referrers_tag};
+use crate::registry::{Registry, RegistryError, referrers_tag};
 
 impl Copier {
     /// Copies one image or index. See [`copy`](super::copy).
@@ -70,10 +70,32 @@ impl Copier {
             } else {
                 &own
             };
-            put(&registry, repository, reference, document).await?;
+            let sent = put(&registry, repository, reference, document).await;
+            sent.map_err(|error| self.sparse(document, error))?;
         }
         self.attach(&registry, repository, &found).await?;
         Ok(report(found, blobs, bytes))
+    }
+
+    /// Why an index whose images are not all there was not accepted.
+    fn sparse(&self, document: &Document, error: CopyError) -> CopyError {
+        let chosen = matches!(self.options.platforms, Platforms::Some(_));
+        match error {
+            CopyError::Registry(
+                source @ (RegistryError::Status {
+                    status: 400..=499, ..
+                }
+                | RegistryError::NotFound { .. }),
+            ) if chosen
+                && media::manifest_kind(&document.media_type) == Some(ManifestKind::Index) =>
+            {
+                CopyError::Sparse {
+                    index: document.digest.clone(),
+                    source,
+                }
+            }
+            error => error,
+        }
     }
 
     /// The digest that both names stand for already. With signatures wanted it is no answer: those may
@@ -88,7 +110,8 @@ impl Copier {
         let Source::Registry(from) = source else {
             return Ok(None);
         };
-        if self.options.platform.is_some() || self.options.referrers {
+        // Of a part of an index, its digest does not say which part is there.
+        if self.options.platforms != Platforms::All || self.options.referrers {
             return Ok(None);
         }
         let there = registry.head_manifest(repository, name).await?;

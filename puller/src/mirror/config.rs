@@ -10,6 +10,7 @@
 //! destination = "registry.example.org/mirror/debian"   # or oci:DIR
 //! tags = { glob = ["12*", "13*"], exclude = ["*-slim"], newest = 10 }
 //! referrers = true
+//! platforms = ["linux/amd64", "linux/arm64"]   # of each index only these; platform = "…": the one image alone
 //! ```
 //!
 //! Keys that are not known are refused with their line: a filter that is misspelt would copy everything.
@@ -22,6 +23,7 @@ use strata_oci::Platform;
 
 use super::filter::{Glob, TagFilter, whole_tag};
 use super::{Destination, Repository, Sync};
+use crate::copy::Platforms;
 
 /// What the file says.
 #[derive(Debug, Clone)]
@@ -58,10 +60,21 @@ struct Entry {
     #[serde(default)]
     tags: Tags,
     platform: Option<Wanted>,
+    platforms: Option<Several>,
     #[serde(default)]
     referrers: bool,
     #[serde(default)]
     delete: bool,
+}
+
+impl Entry {
+    fn platforms(&self) -> Platforms {
+        match (&self.platform, &self.platforms) {
+            (Some(one), _) => Platforms::One(one.0.clone()),
+            (None, Some(several)) => Platforms::Some(several.0.clone()),
+            (None, None) => Platforms::All,
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -133,6 +146,22 @@ impl TryFrom<String> for Wanted {
     }
 }
 
+/// At least one.
+#[derive(Deserialize)]
+#[serde(try_from = "Vec<Wanted>")]
+struct Several(Vec<Platform>);
+
+impl TryFrom<Vec<Wanted>> for Several {
+    type Error = &'static str;
+
+    fn try_from(all: Vec<Wanted>) -> Result<Self, Self::Error> {
+        match all.is_empty() {
+            true => Err("no platform is wanted: leave it out to get all"),
+            false => Ok(Self(all.into_iter().map(|wanted| wanted.0).collect())),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
 struct Rate(NonZeroU64);
@@ -174,7 +203,8 @@ impl MirrorConfig {
     /// It is not TOML, a key is not known or missing, or a value is not what it should be.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError(error.to_string()))?;
-        let syncs = file.sync.into_iter().map(|entry| Sync {
+        let sync = |entry: Entry| Sync {
+            platforms: entry.platforms(),
             source: entry.source,
             tag: None,
             destination: entry.destination,
@@ -185,15 +215,21 @@ impl MirrorConfig {
                 semver: entry.tags.semver,
                 newest: entry.tags.newest.map(|count| count.0),
             },
-            platform: entry.platform.map(|wanted| wanted.0),
             referrers: entry.referrers,
             delete: entry.delete,
-        });
+        };
+        let both = |entry: &&Entry| entry.platform.is_some() && entry.platforms.is_some();
+        if let Some(entry) = file.sync.iter().find(both) {
+            return Err(ConfigError(format!(
+                "{}: platform (one image, without its index) and platforms (the index with these) cannot both be",
+                entry.source
+            )));
+        }
         Ok(Self {
             images: file.images.map(|count| count.0),
             parallel: file.parallel.map(|count| count.0),
             rate: file.rate.map(|rate| rate.0),
-            syncs: syncs.collect(),
+            syncs: file.sync.into_iter().map(sync).collect(),
         })
     }
 }
@@ -216,6 +252,7 @@ referrers = true
 [[sync]]
 source = "docker://quay.io/a/b"
 destination = "oci:/srv/layout"
+platforms = ["linux/amd64", "linux/arm/v7"]
 "#;
 
     #[test]
@@ -238,6 +275,8 @@ destination = "oci:/srv/layout"
         assert!(first.referrers && !first.delete && first.filter.semver.is_some());
         assert_eq!(second.destination.to_string(), "oci:/srv/layout");
         assert!(second.filter.globs.is_empty());
+        assert!(matches!(&first.platforms, Platforms::One(p) if p.architecture == "arm64"));
+        assert!(matches!(&second.platforms, Platforms::Some(all) if all.len() == 2));
     }
 
     #[test]
@@ -249,6 +288,12 @@ destination = "oci:/srv/layout"
             ("newest = 2", "latest = 2", 8, "latest"),
             (r#"">=12""#, r#"">>12""#, 8, ""),
             ("linux/arm64", "arm64", 9, "platform"),
+            (
+                r#"["linux/amd64", "linux/arm/v7"]"#,
+                "[]",
+                15,
+                "no platform",
+            ),
             (r#""20M""#, r#""fast""#, 3, "fast"),
             (r#""debian""#, r#""debian:12""#, 6, "debian:12"),
             ("source = \"debian\"\n", "", 5, "source"),
@@ -262,6 +307,13 @@ destination = "oci:/srv/layout"
                 "{to}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn one_platform_or_several_and_not_both() {
+        let both = GOOD.replace("platforms", "platform = \"linux/s390x\"\nplatforms");
+        let error = MirrorConfig::parse(&both).expect_err("both").to_string();
+        assert!(error.contains("quay.io/a/b"), "{error}");
     }
 
     #[test]

@@ -12,14 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
-use strata_oci::Platform;
 use strata_oci::layout::Layout;
 
 pub use config::{ConfigError, MirrorConfig, parse_rate};
 pub use filter::{Glob, TagFilter, whole_tag};
 pub use place::{Destination, PlaceError, Repository};
 
-use crate::copy::{Copier, CopyError, CopyOptions, CopyReport, Source, Target};
+use crate::copy::{Copier, CopyError, CopyOptions, CopyReport, Platforms, Source, Target};
 use crate::progress::{How, Progress};
 use crate::registry::RegistryError;
 
@@ -34,8 +33,8 @@ pub struct Sync {
     pub destination: Destination,
     /// Which of the source's tags.
     pub filter: TagFilter,
-    /// One image of each index; none: all, under the same digests.
-    pub platform: Option<Platform>,
+    /// Which images of each index.
+    pub platforms: Platforms,
     /// Signatures and SBOMs too.
     pub referrers: bool,
     /// Remove the destination's tags that are not chosen at the source; not after a failure, and not when
@@ -137,7 +136,7 @@ pub async fn run(
     for sync in syncs {
         let round = Round {
             sync,
-            copier: copier.with(sync.platform.clone(), sync.referrers),
+            copier: copier.with(sync.platforms.clone(), sync.referrers),
             dry_run: options.dry_run,
         };
         let before = total.failed;

@@ -8,6 +8,7 @@ use oci_distribution::Reference;
 use serde::Deserialize;
 use strata_oci::location::Location;
 
+use crate::config::{Config, is_short};
 use crate::store::Name;
 
 /// A repository of a registry.
@@ -18,6 +19,8 @@ pub struct Repository {
     pub registry: String,
     /// The repository's name there.
     pub name: String,
+    /// What was written, if that had no registry.
+    short: Option<String>,
 }
 
 /// Where the images of a repository go.
@@ -39,6 +42,37 @@ pub struct PlaceError {
 }
 
 impl Repository {
+    /// The repository called `name` at a registry.
+    pub fn new(registry: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            registry: registry.into(),
+            name: name.into(),
+            short: None,
+        }
+    }
+
+    /// What the rules about short names make of one that was written without a registry; where they give
+    /// several, the first.
+    ///
+    /// # Errors
+    /// The rules forbid it, or give no repository.
+    pub fn resolved(&self, config: &Config) -> Result<Self, PlaceError> {
+        let Some(short) = &self.short else {
+            return Ok(self.clone());
+        };
+        let refuse = |why: String| PlaceError {
+            text: short.clone(),
+            why,
+        };
+        let names = config
+            .full_names(short)
+            .map_err(|e| refuse(e.to_string()))?;
+        let first = names
+            .first()
+            .ok_or_else(|| refuse("it means nothing".to_owned()))?;
+        first.parse()
+    }
+
     /// The image under a tag.
     pub fn tagged(&self, tag: &str) -> Reference {
         Reference::with_tag(self.registry.clone(), self.name.clone(), tag.to_owned())
@@ -80,9 +114,11 @@ impl FromStr for Repository {
             .repository
             .split_once('/')
             .ok_or_else(|| refuse("it has no name"))?;
+        // `docker://` says: as docker reads it.
+        let short = bare == text && is_short(bare);
         Ok(Self {
-            registry: registry.to_owned(),
-            name: name.to_owned(),
+            short: short.then(|| bare.to_owned()),
+            ..Self::new(registry, name)
         })
     }
 }
@@ -132,6 +168,7 @@ impl fmt::Display for Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Source;
 
     #[test]
     fn repositories_have_no_tags() {
@@ -144,6 +181,25 @@ mod tests {
         for bad in ["", "a:v1", "host/a@sha256:00", "A/B", "oci:x:y"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn short_names_mean_what_the_rules_say() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("config.toml");
+        let rules = "[aliases]\n\"tool\" = \"quay.io/team/tool\"\n";
+        std::fs::write(&file, rules).expect("write");
+        let config = Source::Machine(Some(file)).load().expect("valid");
+        let resolved = |text: &str| {
+            let parsed: Repository = text.parse().expect("a repository");
+            parsed.resolved(&config).map(|r| r.to_string())
+        };
+        assert_eq!(resolved("tool").as_deref(), Ok("quay.io/team/tool"));
+        assert_eq!(
+            resolved("docker://tool").as_deref(),
+            Ok("docker.io/library/tool")
+        );
+        assert_eq!(resolved("localhost/tool").as_deref(), Ok("localhost/tool"));
     }
 
     #[test]
