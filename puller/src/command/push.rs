@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 use strata::progress::How;
-use strata::push::{self, PushOptions, PushReport, Source};
+use strata::push::{self, Compression, Format, PushOptions, PushReport, Source};
 use strata::store::Store;
 use strata_oci::location::Location;
 
@@ -27,6 +27,18 @@ pub(crate) struct Args {
     /// How many blobs to send at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
+    /// How to compress the layers that have to be compressed here [default: gzip]
+    #[arg(long, value_name = "gzip|zstd")]
+    compression_format: Option<Format>,
+    /// How hard to try: gzip 1 to 9 [default: 6], zstd 1 to 22 [default: 3]
+    #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
+    compression_level: Option<i32>,
+    /// Compress layers that are compressed otherwise, too
+    #[arg(long, requires = "compression_format")]
+    force_compression: bool,
+    /// Fail if the image would get another digest
+    #[arg(long, conflicts_with = "force_compression")]
+    preserve_digests: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: printer::Format,
@@ -42,6 +54,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let show = args.progress.begin(args.quiet, Work::Push);
+    let format = args.compression_format.unwrap_or(Format::Gzip);
+    let compression = Compression::new(format, args.compression_level)?;
     let location: Location = args.source.parse()?;
     let target = match (&args.target, &location) {
         (Some(target), _) => target,
@@ -54,6 +68,9 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let options = PushOptions {
         registry: args.transport.options(),
         parallel: args.parallel.into(),
+        compression,
+        force_compression: args.force_compression,
+        preserve_digests: args.preserve_digests,
     };
     let began = Instant::now();
     let full = target.whole();

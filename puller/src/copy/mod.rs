@@ -33,7 +33,7 @@ pub use error::CopyError;
 use crate::progress::{Event, How, Progress};
 use crate::push::BlobReport;
 use crate::push::content::Content;
-use crate::push::source::{Origins, of_image, packed};
+use crate::push::source::{Origins, Packing, of_image, packed};
 use crate::registry::{Registry, RegistryOptions};
 use crate::store::{Image, Store};
 use plan::{Found, Wanted};
@@ -283,7 +283,8 @@ impl Copier {
         let plan = match source {
             Source::DockerArchive { file, reference } => {
                 let dir = workplace.insert(tempfile::tempdir().map_err(made)?);
-                packed(file.clone(), reference.clone(), dir.path().to_owned()).await?
+                let (file, reference) = (file.clone(), reference.clone());
+                packed(file, reference, Packing::default(), dir.path().to_owned()).await?
             }
             Source::Store { store, image } => {
                 let dir = workplace.insert(tempfile::tempdir().map_err(made)?);
@@ -294,7 +295,7 @@ impl Copier {
                     progress: self.progress.clone(),
                     silent: Mutex::default(),
                 };
-                of_image(&origins, image, dir.path()).await?
+                of_image(&origins, image, &Packing::default(), dir.path()).await?
             }
             _ => {
                 let (reader, name) = self.reader(source).await?;

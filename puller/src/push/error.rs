@@ -48,6 +48,17 @@ pub enum PushError {
         /// Why it cannot be rebuilt.
         why: String,
     },
+    /// Layers that nobody has any more, or that are to be compressed otherwise, where no digest may change.
+    #[error("the image cannot keep its digest: {} would be compressed anew, and the blobs of before cannot be had", list(.layers))]
+    Changed {
+        /// The blobs' digests.
+        layers: Vec<Digest>,
+    },
+    /// What is finished is not compressed anew.
+    #[error(
+        "the image of an OCI layout is pushed as it is: to compress its layers otherwise, pull it and push it from the store"
+    )]
+    Finished,
     /// A digest in the target that is not the image's.
     #[error(
         "the image has digest {actual}, so it cannot be pushed as {wanted}: push it under a tag"
@@ -72,4 +83,12 @@ pub enum PushError {
     /// A worker thread ended without an answer.
     #[error("the push was interrupted")]
     Interrupted,
+}
+
+fn list(layers: &[Digest]) -> String {
+    let names: Vec<String> = layers.iter().map(Digest::to_string).collect();
+    match names.as_slice() {
+        [one] => format!("layer {one}"),
+        _ => format!("layers {}", names.join(", ")),
+    }
 }

@@ -1,9 +1,11 @@
 //! Pushing: which blobs the registry lacks, and sending them.
 //!
 //! Each blob is looked for at the target, then linked from another repository of the same registry,
-//! and only then sent. Manifests follow their blobs and children, and the tag comes last, so that whoever
+//! and only then sent, by an upload that goes on where it broke off. Which digest the image will have is known
+//! before anything is sent (see [`PushOptions::preserve_digests`]). Manifests follow their blobs and children, and the tag comes last, so that whoever
 //! pulls meanwhile sees the old image or the new one (distribution-spec, "Push").
 
+mod compress;
 pub(crate) mod content;
 mod error;
 mod proof;
@@ -20,6 +22,7 @@ use futures_util::StreamExt as _;
 use oci_distribution::Reference;
 use strata_oci::{Descriptor, Digest};
 
+pub use compress::{Compression, CompressionError, Format};
 pub use error::PushError;
 pub use source::Source;
 
@@ -27,7 +30,7 @@ use crate::progress::{Event, How, Progress};
 use crate::registry::{Mount, Purpose, Registry, RegistryOptions, Upload};
 use crate::store::Store;
 use content::Content;
-use source::Origins;
+use source::{Origins, Packing};
 
 /// How many repositories are asked to mount a blob from, before it is sent.
 const MAX_MOUNTS: usize = 3;
@@ -39,6 +42,13 @@ pub struct PushOptions {
     pub registry: RegistryOptions,
     /// How many blobs are sent at once.
     pub parallel: usize,
+    /// How layers are compressed that have to be compressed here: those of docker archives, and those of the
+    /// store that no registry has any more and whose old bytes cannot be made again.
+    pub compression: Compression,
+    /// Compresses layers that are compressed otherwise, too. They get new digests.
+    pub force_compression: bool,
+    /// Fails, before anything is sent, if an image of the store would get another digest than it was pulled with.
+    pub preserve_digests: bool,
 }
 
 impl Default for PushOptions {
@@ -46,6 +56,9 @@ impl Default for PushOptions {
         Self {
             registry: RegistryOptions::default(),
             parallel: 4,
+            compression: Compression::default(),
+            force_compression: false,
+            preserve_digests: false,
         }
     }
 }
@@ -113,7 +126,12 @@ pub async fn push(
     };
     // Lives as long as the files that are made for this push.
     let workplace = sender.store.stage()?;
-    let plan = source::plan(&origins, source, workplace.path()).await?;
+    let packing = Packing {
+        compression: options.compression,
+        force: options.force_compression,
+        preserve_digests: options.preserve_digests,
+    };
+    let plan = source::plan(&origins, source, &packing, workplace.path()).await?;
     let Some(root) = plan.manifests.last() else {
         return Err(PushError::Nested);
     };
@@ -225,6 +243,16 @@ impl Sender<'_> {
         content: &Content,
     ) -> Result<How, PushError> {
         let repository = self.target.repository();
+        if let Content::Registry {
+            registry,
+            repository: from,
+        } = content
+            && Arc::ptr_eq(registry, &self.registry)
+            && from == repository
+        {
+            // It was looked for a moment ago, when the image was planned.
+            return Ok(How::Reused);
+        }
         let there = self
             .registry
             .has_blob(repository, &blob.digest, Purpose::Push);

@@ -1,23 +1,17 @@
-//! Compressing layers whose compressed form is not here: those of a docker archive, and those that
-//! were pulled and whose blob no registry has any more.
-//!
-//! The output depends on the input alone (one stream, a fixed level, no name and no time in its
-//! header), so that pushing the same layer twice gives the same blob (moby#30852).
+//! Writing a layer's blob here: the layers of a docker archive, and those that were pulled and whose blob
+//! no registry has any more.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use flate2::Compression;
 use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use strata_oci::digest::{Algorithm, Digest, Digester};
 
-/// gzip's own default: what the other builders write.
-const LEVEL: u32 = 6;
+use super::compress::{Compression, Compressor, Format};
 
 /// A file's digest and size, and those of the tar that is in it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Packed {
     /// The digest of the compressed bytes.
     pub(super) digest: Digest,
@@ -25,52 +19,76 @@ pub(super) struct Packed {
     pub(super) size: u64,
     /// The digest of the tar.
     pub(super) diff_id: Digest,
+    /// How it is compressed.
+    pub(super) format: Option<Format>,
 }
 
-/// Compresses what `write` writes into a new file at `path`.
-pub(super) fn gzip(
+/// Compresses (`None`: does not compress) what `write` writes into a new file at `path`.
+pub(super) fn pack(
     path: &Path,
+    compression: Option<Compression>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<Packed> {
     let file = BufWriter::with_capacity(1 << 18, File::create_new(path)?);
-    let encoder = GzEncoder::new(Hashing::new(file), Compression::new(LEVEL));
-    let mut tar = Hashing::new(encoder);
-    write(&mut tar)?;
-    let (encoder, diff_id, _) = tar.finish();
-    let (mut file, digest, size) = encoder.finish()?.finish();
+    let out = Hashing::new(file);
+    let (diff_id, out) = match compression {
+        Some(compression) => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let mut tar = Hashing::new(Compressor::new(out, compression, threads)?);
+            write(&mut tar)?;
+            let (compressor, diff_id, _) = tar.finish();
+            (diff_id, compressor.finish()?)
+        }
+        None => {
+            let mut tar = Hashing::new(out);
+            write(&mut tar)?;
+            let (out, diff_id, _) = tar.finish();
+            (diff_id, out)
+        }
+    };
+    let (mut file, digest, size) = out.finish();
     file.flush()?;
     Ok(Packed {
         digest,
         size,
         diff_id,
+        format: compression.map(Compression::format),
     })
 }
 
-/// What a layer's file holds: the media type's suffix, and the proof of both digests.
-pub(super) fn inspect(reader: impl Read) -> io::Result<(&'static str, Packed)> {
+/// What a layer's file holds, with the proof of both digests.
+pub(super) fn inspect(reader: impl Read) -> io::Result<Packed> {
     let mut outer = HashingReader::new(BufReader::with_capacity(1 << 18, reader));
-    let mut magic = [0u8; 4];
-    let mut filled = 0;
-    while filled < 4 {
-        match outer.read(&mut magic[filled..])? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    let head = io::Cursor::new(magic[..filled].to_vec());
-    let whole = head.chain(&mut outer);
-    let (suffix, diff_id) = match magic {
-        [0x1f, 0x8b, ..] => ("+gzip", digest_of(MultiGzDecoder::new(whole))?),
-        [0x28, 0xb5, 0x2f, 0xfd] => ("+zstd", digest_of(zstd::Decoder::new(whole)?)?),
-        _ => ("", digest_of(whole)?),
-    };
+    let mut format = None;
+    let diff_id = digest_of(inflate(&mut outer, &mut format)?)?;
     io::copy(&mut outer, &mut io::sink())?;
-    let packed = Packed {
+    Ok(Packed {
         digest: outer.digester.finish(),
         size: outer.seen,
         diff_id,
-    };
-    Ok((suffix, packed))
+        format,
+    })
+}
+
+/// The tar in a layer's file, and how the file is compressed.
+pub(super) fn inflate<'a>(
+    mut reader: impl Read + 'a,
+    format: &mut Option<Format>,
+) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::with_capacity(4);
+    (&mut reader).take(4).read_to_end(&mut magic)?;
+    let whole = io::Cursor::new(magic.clone()).chain(reader);
+    Ok(match magic[..] {
+        [0x1f, 0x8b, ..] => {
+            *format = Some(Format::Gzip);
+            Box::new(MultiGzDecoder::new(whole))
+        }
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            *format = Some(Format::Zstd);
+            Box::new(zstd::Decoder::new(whole)?)
+        }
+        _ => Box::new(whole),
+    })
 }
 
 fn digest_of(reader: impl Read) -> io::Result<Digest> {
@@ -145,21 +163,23 @@ mod tests {
     fn the_same_tar_gives_the_same_blob_and_both_digests() {
         let dir = tempfile::tempdir().expect("tempdir");
         let tar = vec![7u8; 300_000];
-        let pack =
-            |name: &str| gzip(&dir.path().join(name), |out| out.write_all(&tar)).expect("packs");
-        let packed = pack("a");
-        assert_eq!(packed, pack("b"));
-        assert_eq!(packed.diff_id, Digest::of(&tar));
-        let bytes = std::fs::read(dir.path().join("a")).expect("read");
-        assert_eq!(packed.digest, Digest::of(&bytes));
-        let (suffix, seen) = inspect(bytes.as_slice()).expect("reads");
-        assert_eq!((suffix, &seen), ("+gzip", &packed));
-        let (suffix, seen) = inspect(tar.as_slice()).expect("reads");
-        assert_eq!((suffix, seen.diff_id), ("", packed.diff_id));
-        let zstd = zstd::encode_all(tar.as_slice(), 1).expect("packs");
-        let (suffix, seen) = inspect(zstd.as_slice()).expect("reads");
-        assert_eq!((suffix, seen.size), ("+zstd", zstd.len() as u64));
-        assert_eq!(seen.diff_id, Digest::of(&tar));
-        assert!(inspect(&bytes[..bytes.len() / 2]).is_err());
+        let forms = [None, Some(Format::Gzip), Some(Format::Zstd)];
+        for (number, format) in forms.into_iter().enumerate() {
+            let pack = |name: &str| {
+                let path = dir.path().join(format!("{name}-{number}"));
+                let write = |out: &mut dyn Write| out.write_all(&tar);
+                let packed = pack(&path, format.map(Compression::of), write).expect("packs");
+                (packed, std::fs::read(path).expect("read"))
+            };
+            let (packed, bytes) = pack("a");
+            assert_eq!(packed, pack("b").0);
+            assert_eq!(packed.diff_id, Digest::of(&tar));
+            assert_eq!(packed.digest, Digest::of(&bytes));
+            assert_eq!(packed.size, bytes.len() as u64);
+            assert_eq!(packed.format, format);
+            assert_eq!(inspect(bytes.as_slice()).expect("reads"), packed);
+            let cut = inspect(&bytes[..bytes.len() / 2]);
+            assert!(cut.map_or(true, |cut| cut.diff_id != packed.diff_id));
+        }
     }
 }

@@ -1,0 +1,312 @@
+//! An image of the store: its blobs were dropped when it was unpacked.
+//!
+//! What the target does not have and cannot mount passes through from a registry that has it. What no
+//! registry has is compressed here. A layer that was not compressed, or that Strata itself compressed, gets
+//! its old bytes by that, so its digest stays; any other gets a new one and the image with it, which is said,
+//! or refused, before a byte travels.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use strata_oci::manifest::MAX_MANIFEST;
+use strata_oci::media;
+use strata_oci::{Descriptor, Digest};
+
+use super::super::compress::{Compression, Format};
+use super::super::content::Content;
+use super::super::error::PushError;
+use super::super::repack::{self, Packed};
+use super::super::{Document, Plan};
+use super::{Origins, Packing, blocking, suffix};
+use crate::layer;
+use crate::progress::Event;
+use crate::registry::Purpose;
+use crate::store::Image;
+
+/// Layers whose places are asked for at once.
+const ASKED_AT_ONCE: usize = 8;
+
+pub(crate) async fn of_image(
+    origins: &Origins,
+    image: &Image,
+    packing: &Packing,
+    workplace: &Path,
+) -> Result<Plan, PushError> {
+    let mut blobs = Vec::new();
+    if let Some(config) = &image.manifest.config {
+        let bytes = Bytes::from(image.config_bytes.clone());
+        blobs.push((config.clone(), Content::Memory(bytes)));
+    }
+    let layers = image.manifest.layers.iter().enumerate();
+    let sent = layers.filter(|(_, blob)| !media::is_nondistributable(&blob.media_type));
+    let sent: Vec<(usize, Descriptor)> = sent.map(|(n, blob)| (n, blob.clone())).collect();
+    let place = |(number, blob): (usize, Descriptor)| async move {
+        let found = if packing.is_otherwise(&blob) {
+            None
+        } else {
+            find(origins, &blob).await?
+        };
+        Ok::<_, PushError>((number, blob, found))
+    };
+    let places: Vec<_> = futures_util::stream::iter(sent.into_iter().map(place))
+        .buffered(ASKED_AT_ONCE)
+        .try_collect()
+        .await?;
+    let mut replaced: Vec<(usize, Descriptor)> = Vec::new();
+    for (number, blob, found) in places {
+        if let Some(content) = found {
+            blobs.push((blob, content));
+            continue;
+        }
+        let (new, content) = packed(origins, image, number, packing, workplace).await?;
+        if new.digest != blob.digest {
+            replaced.push((number, new.clone()));
+            blobs.push((new, content));
+        } else {
+            blobs.push((blob, content));
+        }
+    }
+    let document = if replaced.is_empty() {
+        Document {
+            digest: image.digest.clone(),
+            media_type: image.manifest.media_type.clone(),
+            bytes: Bytes::from(image.manifest_bytes.clone()),
+        }
+    } else {
+        changed(origins, image, packing, &replaced)?
+    };
+    Ok(Plan {
+        blobs,
+        manifests: vec![document],
+    })
+}
+
+/// The image with other layers, after saying so.
+fn changed(
+    origins: &Origins,
+    image: &Image,
+    packing: &Packing,
+    replaced: &[(usize, Descriptor)],
+) -> Result<Document, PushError> {
+    let old = |(number, _): &(usize, Descriptor)| image.manifest.layers[*number].digest.clone();
+    let layers: Vec<Digest> = replaced.iter().map(old).collect();
+    if packing.preserve_digests {
+        return Err(PushError::Changed { layers });
+    }
+    let document = with_layers(image, replaced)?;
+    let names: Vec<String> = layers.iter().map(Digest::to_string).collect();
+    let (names, digest) = (names.join(", "), &document.digest);
+    let why = if packing.force {
+        "compressed anew"
+    } else {
+        "in no registry that can be reached: compressed anew"
+    };
+    let text = match layers.len() {
+        1 => format!("layer {names} is {why}, so the image gets the new digest {digest}"),
+        _ => format!("layers {names} are {why}, so the image gets the new digest {digest}"),
+    };
+    origins.progress.event(Event::Message(text));
+    Ok(document)
+}
+
+/// Where a blob's exact bytes are to be had: at the target already, or in another registry.
+async fn find(origins: &Origins, blob: &Descriptor) -> Result<Option<Content>, PushError> {
+    if let Some((registry, repository)) = &origins.target {
+        let there = registry.has_blob(repository, &blob.digest, Purpose::Push);
+        if there.await? {
+            let (registry, repository) = (registry.clone(), repository.clone());
+            return Ok(Some(Content::Registry {
+                registry,
+                repository,
+            }));
+        }
+    }
+    for (name, repository) in origins.store.origins(&blob.digest)? {
+        if origins.silent().contains(&name) {
+            continue;
+        }
+        let registry = origins.client(&name)?;
+        match registry
+            .has_blob(&repository, &blob.digest, Purpose::Pull)
+            .await
+        {
+            Ok(true) => {
+                return Ok(Some(Content::Registry {
+                    registry,
+                    repository,
+                }));
+            }
+            Ok(false) => origins
+                .store
+                .remove_origin(&blob.digest, &name, &repository)?,
+            // One that cannot be asked now is no reason to fail: there are others, and the layer itself.
+            Err(error) => {
+                tracing::debug!(%error, registry = name, "asking for a blob");
+                origins.silent().insert(name);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// How a manifest says that a layer is compressed.
+fn format_of(blob: &Descriptor) -> Option<Format> {
+    let name = blob
+        .media_type
+        .rsplit(['+', '.'])
+        .next()
+        .unwrap_or_default();
+    match name {
+        "gzip" => Some(Format::Gzip),
+        "zstd" => Some(Format::Zstd),
+        _ => None,
+    }
+}
+
+impl Packing {
+    /// Whether a layer is not compressed as all are to be.
+    fn is_otherwise(&self, blob: &Descriptor) -> bool {
+        self.force && format_of(blob) != Some(self.compression.format())
+    }
+}
+
+/// Writes a layer's blob anew from what was unpacked: if that can be, the very one that it was.
+async fn packed(
+    origins: &Origins,
+    image: &Image,
+    number: usize,
+    packing: &Packing,
+    workplace: &Path,
+) -> Result<(Descriptor, Content), PushError> {
+    let blob = image.manifest.layers[number].clone();
+    let gone = |why: String| PushError::Gone {
+        digest: blob.digest.clone(),
+        asked: "no registry that had it has it now".to_owned(),
+        why,
+    };
+    let Some(diff_id) = image.config.rootfs.diff_ids.get(number).cloned() else {
+        return Err(gone(
+            "the image's configuration does not name it".to_owned(),
+        ));
+    };
+    let own = if diff_id == blob.digest {
+        None
+    } else {
+        Some(Compression::of(
+            format_of(&blob).unwrap_or(packing.compression.format()),
+        ))
+    };
+    let wanted = Some(packing.compression);
+    let mut forms = vec![own, wanted];
+    if packing.is_otherwise(&blob) {
+        forms.remove(0);
+    }
+    forms.dedup();
+    let mut last = None;
+    for (attempt, form) in forms.into_iter().enumerate() {
+        let path = workplace.join(format!("layer-{number}-{attempt}"));
+        let directory = origins.store.layer_dir(&diff_id);
+        let packed = rebuild(directory, path.clone(), form)
+            .await?
+            .map_err(|error| gone(error.to_string()))?;
+        if packed.diff_id != diff_id {
+            let why = format!(
+                "it is damaged: its digest is {}, not {diff_id}",
+                packed.diff_id
+            );
+            return Err(gone(why));
+        }
+        let same = packed.digest == blob.digest;
+        if let Some((_, Content::File { path, .. })) = last.replace((packed, file(path)))
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            tracing::debug!(%error, path = %path.display(), "removing a try");
+        }
+        if same {
+            break;
+        }
+    }
+    let Some((packed, content)) = last else {
+        return Err(PushError::Interrupted);
+    };
+    let new = Descriptor::new(layer_type(image, packed.format), packed.digest, packed.size);
+    Ok((new, content))
+}
+
+fn file(path: PathBuf) -> Content {
+    Content::File { path, offset: 0 }
+}
+
+async fn rebuild(
+    directory: PathBuf,
+    path: PathBuf,
+    form: Option<Compression>,
+) -> Result<std::io::Result<Packed>, PushError> {
+    blocking(move || {
+        Ok(repack::pack(&path, form, |out| {
+            layer::rebuild(&directory, out).map_err(std::io::Error::other)
+        }))
+    })
+    .await
+}
+
+/// Docker's manifests know gzip alone.
+fn layer_type(image: &Image, format: Option<Format>) -> String {
+    let docker = image.manifest.media_type == media::DOCKER_MANIFEST;
+    match format {
+        Some(Format::Gzip) if docker => media::DOCKER_LAYER_GZIP.to_owned(),
+        format => format!("{}{}", media::OCI_LAYER, suffix(format)),
+    }
+}
+
+/// The manifest with other blobs for some of its layers; everything else in it stays. One of docker's that
+/// gets a layer which only OCI's can name becomes one of OCI's.
+fn with_layers(image: &Image, replaced: &[(usize, Descriptor)]) -> Result<Document, PushError> {
+    let local = |source| PushError::Local {
+        what: "writing a new manifest",
+        source,
+    };
+    let mut document: serde_json::Value = serde_json::from_slice(&image.manifest_bytes)
+        .map_err(|error| local(std::io::Error::other(error)))?;
+    for (number, blob) in replaced {
+        if let Some(layer) = document.pointer_mut(&format!("/layers/{number}")) {
+            *layer = serde_json::json!(blob);
+        }
+    }
+    let mut media_type = image.manifest.media_type.clone();
+    let foreign = |(_, blob): &(usize, Descriptor)| blob.media_type.starts_with(media::OCI_LAYER);
+    if media_type == media::DOCKER_MANIFEST && replaced.iter().any(foreign) {
+        media_type = media::OCI_MANIFEST.to_owned();
+        of_oci(&mut document);
+    }
+    let bytes = Bytes::from(document.to_string());
+    if bytes.len() > MAX_MANIFEST {
+        return Err(local(std::io::Error::other("it would be too large")));
+    }
+    Ok(Document {
+        digest: Digest::of(&bytes),
+        media_type,
+        bytes,
+    })
+}
+
+/// Gives a docker manifest OCI's names: the two differ in nothing else.
+fn of_oci(document: &mut serde_json::Value) {
+    let rename = |value: Option<&mut serde_json::Value>| {
+        let Some(value) = value else { return };
+        let new = match value.as_str() {
+            Some(media::DOCKER_MANIFEST) => media::OCI_MANIFEST,
+            Some(media::DOCKER_CONFIG) => media::OCI_CONFIG,
+            Some(media::DOCKER_LAYER_GZIP) => media::OCI_LAYER_GZIP,
+            _ => return,
+        };
+        *value = new.into();
+    };
+    rename(document.get_mut("mediaType"));
+    rename(document.pointer_mut("/config/mediaType"));
+    let layers = document.get_mut("layers").and_then(|l| l.as_array_mut());
+    for layer in layers.into_iter().flatten() {
+        rename(layer.get_mut("mediaType"));
+    }
+}
