@@ -12,6 +12,7 @@
 
 mod meter;
 mod mount;
+mod requests;
 mod sending;
 mod session;
 #[cfg(test)]

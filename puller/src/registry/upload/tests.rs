@@ -184,6 +184,8 @@ async fn answers_that_make_no_sense_come_to_an_end() {
         (502, Some("0-99999999")),
         (502, Some("7-8")),
         (502, None),
+        (502, Some("0-49998")),
+        (502, Some("0-49999")),
         (202, Some("0-49998")),
         (202, Some("0-49999")),
         (416, Some("0-99999999")),
@@ -235,6 +237,29 @@ async fn an_authorization_that_runs_out_in_mid_upload_is_renewed() {
     let last = puts.last().expect("some");
     assert_eq!(last.header("content-range"), Some("40000-99999"));
     assert_eq!(server.seen_like("GET ").len(), 1);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_at_another_host_without_credentials() {
+    let bytes = noise(13, 100_000);
+    let storage = breaking(60_000, bytes.len());
+    let elsewhere = storage.host();
+    let server = Server::start(move |request, _| {
+        if request.header("authorization").is_none() {
+            return Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\"");
+        }
+        let place = format!("http://{elsewhere}/bucket/part?signature=x");
+        Reply::new(202, "").with("Location", place)
+    });
+    put(&registry(&server), &bytes).await.expect("put");
+    let seen = storage.seen();
+    let methods: Vec<&str> = seen.iter().map(|r| r.method.as_str()).collect();
+    assert_eq!(methods, ["PUT", "GET", "PUT"]);
+    assert!(seen.iter().all(|r| r.header("authorization").is_none()));
+    assert!(
+        seen.iter()
+            .all(|r| r.path.starts_with("/bucket/part?signature=x"))
+    );
 }
 
 #[tokio::test]
