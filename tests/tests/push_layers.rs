@@ -52,7 +52,7 @@ fn layers(server: &Stratad, repository: &str) -> (Vec<u8>, Vec<Value>) {
 fn written_blob(place: &Place, server: &Stratad, repository: &str, layer: &Value) -> String {
     let digest = layer["digest"].as_str().expect("text").parse();
     let blob = server.api().blob(repository, &digest.expect("a digest"));
-    let path = place.join(&format!("{repository}.blob"));
+    let path = place.join(format!("{repository}.blob"));
     std::fs::write(&path, blob.expect(200).body).expect("write");
     path.display().to_string()
 }
@@ -89,7 +89,7 @@ fn any_number_of_processors_gives_the_same_blobs_which_all_programs_read() {
             run_tool(format, &["-t", "-q", "-f", &blob]).ok();
         }
         clients.podman_transfer("pull", &two).ok();
-        let to = format!("dir:{}", place.join(&format!("{format}.dir")).display());
+        let to = format!("dir:{}", place.join(format!("{format}.dir")).display());
         clients
             .skopeo_copy(&format!("docker://{two}"), &to, &[])
             .ok();
@@ -136,7 +136,7 @@ fn layers_that_strata_compressed_or_nobody_keep_their_digests_without_any_regist
     let (source, plain) = archive(&place, &clients);
     let last = Stratad::start(&place.join("last"));
     for format in ["gzip", "zstd"] {
-        let mut first = Stratad::start(&place.join(&format!("first-{format}")));
+        let mut first = Stratad::start(&place.join(format!("first-{format}")));
         let strata = Strata::at(Strata::new(&place).program().to_owned(), place.join(format));
         let reference = first.reference("app", "v1");
         strata
