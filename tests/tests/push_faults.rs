@@ -75,7 +75,6 @@ fn cases() -> Vec<Case> {
         right("answer to the beginning of an upload lost", |k, n| first(k, Begin, n, 1, Fault::LoseAnswer)),
         right("answer to the question for a blob lost", |k, n| first(k, Look, n, 1, Fault::LoseAnswer)),
         right("answer to the manifest lost", |k, n| first(k, Manifest, n, 1, Fault::LoseAnswer)),
-        right("an upload is not read any more", |k, n| first(k, Bytes, n, 4, Fault::StallRequest(300_000))),
         right("uploads answered by 500, 502, 503", |k, n| match (k, n) {
             (Bytes, 0) => Some(status(500)),
             (Bytes, 1) => Some(status(502)),

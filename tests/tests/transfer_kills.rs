@@ -144,6 +144,43 @@ fn signals_end_a_download_at_once_and_tidily() {
     assert!(failures(&came).is_empty(), "{:#?}", failures(&came));
 }
 
+#[test]
+fn signals_end_a_push_at_once_and_the_next_one_sends_the_rest() {
+    let registries = Registries::start();
+    for (n, (signal, code)) in [(Signal::INT, 130), (Signal::TERM, 143)]
+        .into_iter()
+        .enumerate()
+    {
+        let trial = Trial::new(Way::Copy);
+        let sample = Sample::new(50 + n as u64, &[2_500_000, 300_000]);
+        let layout = trial.place.dir("source");
+        sample.image.write_layout(&layout, "v1").expect("write");
+        let source = format!("oci:{}:v1", layout.display());
+        let proxy = Faulty::slow(registries.ours.address(), RATE);
+        let args = ["push", "-q", &source, &proxy.reference("app", "v1")];
+        let running = Running::start(&mut trial.strata.command(&args));
+        while proxy.tally().uploaded < sample.bytes() / 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.signal(signal);
+        let told = std::time::Instant::now();
+        let ran = running.wait();
+        assert!(
+            told.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            told.elapsed()
+        );
+        assert_eq!(ran.code(), code, "{}", ran.story());
+        let api = registries.ours.api();
+        let known = api.manifest("app", "v1");
+        assert_ne!(known.body, sample.image.manifest);
+        run(&mut trial.strata.command(&args)).ok();
+        let manifest = api.manifest("app", "v1").expect(200);
+        assert_eq!(manifest.body, sample.image.manifest);
+        assert_eq!(trial.strata.leftovers(), [""; 0]);
+    }
+}
+
 /// Blobs of the image that a registry has in `app`.
 fn there(api: &Api, sample: &Sample) -> BTreeSet<String> {
     let digests = sample.image.blobs().map(Digest::of);

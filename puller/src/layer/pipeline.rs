@@ -7,6 +7,7 @@
 use std::io::{self, BufRead, Read};
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
@@ -18,8 +19,12 @@ use super::options::Limits;
 
 /// Bytes in one buffer: large writes, and still within a core's cache.
 const BUFFER: usize = 512 << 10;
-/// How many buffers there are.
+/// How many buffers a layer has at most.
 const BUFFERS: usize = 8;
+/// What a layer needs to have all three stages busy, however many others are under way.
+const LEAST: usize = 3;
+/// How many buffers all layers together have at most, those that each needs aside.
+const TOGETHER: usize = 32;
 /// The ratio is looked at beyond this part of the byte limit: a small layer does no harm by it.
 const RATIO_FROM: u64 = 256;
 
@@ -34,6 +39,32 @@ impl Drop for Chunk {
     fn drop(&mut self) {
         // At the end of the pipeline nobody collects buffers any more.
         let _ = self.pool.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// Buffers that layers of this process have.
+static OUT: AtomicUsize = AtomicUsize::new(0);
+
+/// The buffers that one layer has, until it is done.
+#[derive(Default)]
+struct Share(usize);
+
+impl Share {
+    /// Whether there may be one more.
+    fn grow(&mut self) -> bool {
+        let before = OUT.fetch_add(1, Ordering::Relaxed);
+        if self.0 < LEAST || (self.0 < BUFFERS && before < TOGETHER) {
+            self.0 += 1;
+            return true;
+        }
+        OUT.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        OUT.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
@@ -129,12 +160,18 @@ fn inflate<R: Read>(
     let seen = Seen::default();
     let mut inflater = Inflater::new(compressed, &seen)?;
     let (pool, empty) = channel();
-    for _ in 0..BUFFERS {
-        // The receiver is right here.
-        let _ = pool.send(Vec::new());
-    }
+    let mut share = Share::default();
     let mut total = 0;
-    while let Ok(mut bytes) = empty.recv() {
+    loop {
+        let mut bytes = match empty.try_recv() {
+            Ok(bytes) => bytes,
+            Err(_) if share.grow() => Vec::new(),
+            // One comes back: this side keeps a sender.
+            Err(_) => match empty.recv() {
+                Ok(bytes) => bytes,
+                Err(_) => break,
+            },
+        };
         bytes.resize(BUFFER, 0);
         let filled = inflater.fill(&mut bytes)?;
         if filled == 0 {
@@ -168,4 +205,27 @@ fn within(limits: &Limits, total: u64, compressed: u64) -> Result<(), LayerError
         return Err(LayerError::Limit { what, limit });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_layers_at_once_have_what_they_need_and_little_more() {
+        let mut shares: Vec<Share> = (0..40).map(|_| Share::default()).collect();
+        for share in &mut shares {
+            while share.grow() {}
+        }
+        assert!(
+            shares
+                .iter()
+                .all(|share| (LEAST..=BUFFERS).contains(&share.0))
+        );
+        let all: usize = shares.iter().map(|share| share.0).sum();
+        assert!(all <= TOGETHER + shares.len() * LEAST, "{all}");
+        drop(shares);
+        let mut alone = Share::default();
+        assert!(alone.grow());
+    }
 }

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_linger;
 
 use super::Fault;
@@ -144,14 +145,15 @@ impl Exchange<'_> {
             if let Some(Fault::Corrupt { at, len }) = fault {
                 spoil(&mut buffer[..count], sent, *at, *len);
             }
+            if counts {
+                // Before it is sent: who has the answer finds it counted.
+                let mut book = self.shared.book();
+                *book.tally.sent.entry(digest.to_owned()).or_default() += count as u64;
+            }
             if client.write_all(&buffer[..count]).is_err() {
                 break;
             }
             sent += count as u64;
-            if counts {
-                let mut book = self.shared.book();
-                *book.tally.sent.entry(digest.to_owned()).or_default() += count as u64;
-            }
             self.wait(count as u64, rate);
         }
         sent
@@ -173,18 +175,17 @@ impl Exchange<'_> {
         }
     }
 
-    /// Says nothing until the client has gone.
+    /// Says nothing until the client has gone, whatever it has still to say.
     pub(super) fn silence(&self) {
-        let mut byte = [0];
-        let _ = self
-            .client
-            .set_read_timeout(Some(Duration::from_millis(200)));
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let pause = Timespec {
+            tv_sec: 0,
+            tv_nsec: 100_000_000,
+        };
         while !self.shared.stop.load(Ordering::Relaxed) {
-            match self.client.peek(&mut byte) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // What a client has still to say keeps it there.
-                Ok(1..) => std::thread::sleep(Duration::from_millis(200)),
-                _ => return,
+            let mut fds = [PollFd::new(self.client, PollFlags::RDHUP)];
+            if poll(&mut fds, Some(&pause)).is_err() || fds[0].revents().intersects(gone) {
+                return;
             }
         }
     }

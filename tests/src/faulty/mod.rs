@@ -12,6 +12,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
 pub use fault::{Fault, Plan};
 pub use tally::Tally;
 
@@ -20,6 +22,9 @@ use crate::fake::Asked;
 /// What one break can cost at most beside the fault itself, in bytes: the buffers of the two sockets between, of
 /// which the sending one holds 64 KiB (the kernel doubles it) and the other is read by a client that is awake.
 pub const IN_FLIGHT: u64 = 256 * 1024;
+
+/// What either side may have sent beyond what the other has read, in bytes (the kernel doubles it).
+const SOCKET_BUFFER: usize = 64 * 1024;
 
 struct Shared {
     target: SocketAddr,
@@ -81,6 +86,8 @@ impl Faulty {
     #[track_caller]
     fn open(ip: &str, target: SocketAddr, rate: Option<u64>, plan: Box<Plan>) -> Self {
         let listener = TcpListener::bind((ip, 0)).expect("bind");
+        // What a client sends and the proxy does not read is not to lie in the kernel's buffers as if it had arrived.
+        set_socket_recv_buffer_size(&listener, SOCKET_BUFFER).expect("a small buffer");
         let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
             target,

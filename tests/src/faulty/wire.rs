@@ -9,12 +9,10 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::answer::spoil;
 use super::request::Body;
-use super::{Fault, Shared};
+use super::{Fault, SOCKET_BUFFER, Shared};
 use crate::fake::Asked;
 use crate::http::{read_headers, read_reply};
 
-/// Bytes that wait in the socket towards a client: few, so that a break costs little.
-const SEND_BUFFER: usize = 64 * 1024;
 /// Longer bodies of requests are blobs, and not kept.
 const MAX_KEPT: u64 = 64 * 1024;
 
@@ -26,7 +24,7 @@ pub(super) enum After {
 }
 
 pub(super) fn carry(shared: &Shared, client: &TcpStream) {
-    let _ = set_socket_send_buffer_size(client, SEND_BUFFER);
+    let _ = set_socket_send_buffer_size(client, SOCKET_BUFFER);
     let _ = client.set_nodelay(true);
     let mut reader = BufReader::new(client);
     while !shared.stop.load(Ordering::Relaxed) {
