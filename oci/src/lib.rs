@@ -8,6 +8,7 @@ pub mod archive;
 pub mod cas;
 pub mod config;
 pub mod digest;
+pub mod direct;
 pub mod error;
 pub mod layout;
 pub mod location;

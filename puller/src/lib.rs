@@ -18,4 +18,5 @@ pub mod run;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 pub mod userns;

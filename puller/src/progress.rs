@@ -3,10 +3,12 @@
 //! The library reports and never prints. An item is a blob on its way: a layer that is pulled, or a
 //! layer or config that is pushed; items are numbered in the order of their [`Event::Planned`].
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strata_oci::Digest;
+
+use crate::registry::Retrying;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +93,15 @@ pub enum How {
 pub trait Progress: Send + Sync {
     /// Something happened.
     fn event(&self, event: Event);
+}
+
+/// Tells of an item's tries that break off.
+pub(crate) fn retrying(item: usize, progress: &Arc<dyn Progress>) -> Retrying {
+    let progress = progress.clone();
+    Arc::new(move |error, wait| {
+        let why = error.to_string();
+        progress.event(Event::Retrying { item, why, wait });
+    })
 }
 
 /// Shows nothing.

@@ -40,7 +40,7 @@ impl Distribution {
     }
 
     /// [`Distribution::start`] with more settings: behind the address in the section `http`, and sections of
-    /// their own.
+    /// their own. What was asked for is logged in `name.log`.
     #[track_caller]
     pub fn start_with(place: &Place, name: &str, http: &str, sections: &str) -> Self {
         let data = place.dir(name);
@@ -56,7 +56,8 @@ impl Distribution {
             fs::write(&file, settings).expect("write");
             let mut command = Command::new(tool("docker-registry"));
             command.arg("serve").arg(&file).stdin(Stdio::null());
-            let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let log = fs::File::create(place.join(format!("{name}.log"))).expect("a log");
+            let process = command.stdout(log).stderr(Stdio::null()).spawn();
             let mut server = Self {
                 process: process.expect("start docker-registry"),
                 address,

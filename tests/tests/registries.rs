@@ -327,6 +327,16 @@ fn tls_needs_the_hosts_authority_and_certificate() {
     s.run(&["push", &source, &format!("{name}/other:v1")]).ok();
     s.run(&["pull", &target]).ok();
     assert_eq!(s.run(&["tags", &format!("{name}/app")]).ok().out(), "v1");
+    // Where HTTP/2 is offered it is used.
+    let log = fs::read_to_string(s.place.join("registry.log")).expect("a log");
+    let blobs: Vec<&str> = log
+        .lines()
+        .filter(|l| l.contains("GET /v2/app/blobs/"))
+        .collect();
+    assert!(
+        !blobs.is_empty() && blobs.iter().all(|l| l.contains("HTTP/2")),
+        "{log}"
+    );
 
     // The same from our own file.
     fs::remove_dir_all(s.home.join(&certs)).expect("remove");

@@ -107,6 +107,11 @@ impl ArchiveWriter {
         self.file.try_clone()
     }
 
+    /// Where the file is until it has its name.
+    pub fn path(&self) -> &Path {
+        &self.part
+    }
+
     /// Gives the archive its name. The caller has written all blobs, proved.
     pub fn finish(mut self) -> io::Result<()> {
         self.file.sync_all()?;

@@ -1,35 +1,21 @@
 //! Blobs into files: whole blobs of a layout directory, taken up where an earlier try stopped, and parts of
 //! an archive.
-//!
-//! Bytes are written as they come and hashed beside it, on another thread: for one large blob that is
-//! nearly twice as fast.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use strata_oci::Descriptor;
 use strata_oci::layout::LayoutWriter;
-use strata_oci::verify::{Verifier, VerifyError};
-use tokio::sync::mpsc;
 
 use super::CopyError;
-use super::throttle::Throttle;
-use crate::fetch::Partial;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, retrying};
 use crate::push::content::Content;
 use crate::registry::BlobStream;
-
-/// Bytes that are read from a file at a time.
-const CHUNK: usize = 256 * 1024;
-/// Bytes that are written at a time. For more the kernel looks for larger runs of free memory, and on a
-/// machine whose memory is in use that takes several times longer than the copy.
-const PIECE: usize = 32 * 1024;
-/// Chunks that wait for the hash.
-const AHEAD: usize = 4;
+use crate::transfer::{
+    Input, Partial, Place, RANGES, Throttle, Transfer, TransferError, into_partial, write_blob,
+};
 
 /// One blob on its way into a file.
 #[derive(Clone)]
@@ -51,7 +37,7 @@ impl<T> Drop for Bound<T> {
 }
 
 impl Receive {
-    /// Brings the blob into a layout; `false` when another process brought it meanwhile. Gives the bytes
+    /// Brings the blob into a layout; `None` when another process brought it meanwhile. Gives the bytes
     /// that travelled.
     pub(super) async fn to_layout(&self, layout: &LayoutWriter) -> Result<Option<u64>, CopyError> {
         let path = layout.partial_path(&self.blob.digest);
@@ -59,172 +45,129 @@ impl Receive {
             path: path.clone(),
             source,
         };
-        let (opening, size) = (path.clone(), self.blob.size);
-        let opened = tokio::task::spawn_blocking(move || Partial::open(&opening, size, 0o666));
-        let partial = opened.await.map_err(|_| CopyError::Interrupted)?;
-        let partial = partial.map_err(failed)?;
-        if layout.has(&self.blob).map_err(failed)? {
-            // Made by opening it.
-            let _ = std::fs::remove_file(&path);
-            return Ok(None);
+        let mut travelled = 0;
+        loop {
+            let (opening, size) = (path.clone(), self.blob.size);
+            let opened = tokio::task::spawn_blocking(move || Partial::open(&opening, size, 0o666));
+            let partial = opened.await.map_err(|_| CopyError::Interrupted)?;
+            let partial = partial.map_err(failed)?;
+            if layout.has(&self.blob).map_err(failed)? {
+                // Made by opening it.
+                partial.discard();
+                return Ok(None);
+            }
+            let (kept, own) = (partial.kept(), self.clone());
+            let brought = beside(async move { own.bring(&partial).await });
+            match brought.await? {
+                Ok(bytes) => {
+                    layout.publish(&self.blob.digest).map_err(failed)?;
+                    return Ok(Some(travelled + bytes));
+                }
+                // What an earlier try kept was wrong; a power cut or another registry can leave such.
+                Err(TransferError::Content(error)) if kept > 0 => {
+                    let digest = &self.blob.digest;
+                    let text = format!("blob {digest}: {error}; fetching it anew");
+                    self.progress.event(Event::Message(text));
+                    travelled += self.blob.size.saturating_sub(kept);
+                }
+                Err(error) => return Err(self.failed(&path, error)),
+            }
         }
-        let (file, kept) = partial.into_parts();
-        let brought = self.bring(&file, &path, 0, kept).await;
-        if let Err(CopyError::Content { .. }) = &brought {
-            // Wrong bytes are of no use to another try.
-            let _ = std::fs::remove_file(&path);
-        }
-        let travelled = brought?;
-        layout.publish(&self.blob.digest).map_err(failed)?;
-        Ok(Some(travelled))
     }
 
-    /// Brings the blob into a file from `offset` on, where `kept` bytes of it are; proves the whole. Gives
-    /// the bytes that travelled.
-    ///
-    /// A task of its own: beside the one that reads the connection, what has been read is still in the
-    /// processor's cache when it is written.
-    pub(super) async fn bring(
-        &self,
-        file: &File,
-        path: &Path,
-        offset: u64,
-        kept: u64,
-    ) -> Result<u64, CopyError> {
-        let (own, path) = (self.clone(), path.to_owned());
-        let file = file.try_clone().map_err(|source| CopyError::File {
-            path: path.clone(),
-            source,
-        })?;
-        let work = async move { own.transfer(&file, &path, offset, kept).await };
-        let mut task = Bound(tokio::spawn(work));
-        (&mut task.0).await.map_err(|_| CopyError::Interrupted)?
-    }
-
-    async fn transfer(
-        &self,
-        file: &File,
-        path: &Path,
-        offset: u64,
-        kept: u64,
-    ) -> Result<u64, CopyError> {
-        let failed = |source| CopyError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let hasher = self.hasher(file.try_clone().map_err(failed)?, offset, kept);
+    async fn bring(&self, partial: &Partial) -> Result<u64, TransferError> {
+        let kept = partial.kept();
         if kept > 0 {
             let (item, bytes) = (self.item, kept);
             self.progress.event(Event::Resumed { item, bytes });
         }
-        let mut at = kept;
-        let mut travelled = kept;
-        let mut incoming = self.open(kept).map_err(failed)?;
-        while let Some(chunk) = incoming.next().await? {
-            if let Some(throttle) = &self.throttle {
-                throttle.pass(chunk.len()).await;
+        let mut input = match &self.content {
+            Content::Registry {
+                registry,
+                repository,
+            } => {
+                let mut transfer = Transfer::new(registry.clone(), repository, &self.blob);
+                // What is slowed on purpose is not made faster.
+                transfer.ranges = if self.throttle.is_some() { 1 } else { RANGES };
+                transfer.retrying = Some(retrying(self.item, &self.progress));
+                Input::Registry(Box::new(transfer.incoming(partial)?))
             }
-            if hasher.chunks.send(chunk.clone()).await.is_err() {
-                break;
+            _ => self.open(kept)?,
+        };
+        let (throttle, report) = (self.throttle.as_deref(), self.report());
+        into_partial(&mut input, &self.blob, partial, throttle, &report).await?;
+        Ok(input.travelled().unwrap_or(self.blob.size - kept))
+    }
+
+    /// Brings the blob into the archive at `path`, from `offset` on. Gives the bytes that travelled.
+    pub(super) async fn to_archive(&self, path: &Path, offset: u64) -> Result<u64, CopyError> {
+        let (own, to) = (self.clone(), path.to_owned());
+        let written = beside(async move {
+            let mut input = own.open(0)?;
+            let place = Place {
+                file: OpenOptions::new().write(true).open(&to)?,
+                offset,
+                kept: None,
+            };
+            let (throttle, report) = (own.throttle.as_deref(), own.report());
+            write_blob(&mut input, &own.blob, place, throttle, &report).await?;
+            Ok(input.travelled().unwrap_or(own.blob.size))
+        });
+        written.await?.map_err(|error| self.failed(path, error))
+    }
+
+    fn report(&self) -> impl Fn(u64) + Send + Sync {
+        let (item, progress) = (self.item, self.progress.clone());
+        move |bytes| progress.event(Event::Moved { item, bytes })
+    }
+
+    fn failed(&self, path: &Path, error: TransferError) -> CopyError {
+        match error {
+            TransferError::Registry(error) => {
+                error.of(&format!("blob {}", self.blob.digest)).into()
             }
-            for piece in chunk.chunks(PIECE) {
-                file.write_all_at(piece, offset + at).map_err(failed)?;
-                at += piece.len() as u64;
-            }
-            travelled = at;
-            let (item, bytes) = (self.item, at);
-            self.progress.event(Event::Moved { item, bytes });
-        }
-        drop(hasher.chunks);
-        let proved = hasher.done.await.map_err(|_| CopyError::Interrupted)?;
-        match proved {
-            Ok(()) => Ok(travelled - kept),
-            Err(Wrong::File(source)) => Err(failed(source)),
-            Err(Wrong::Content(source)) => Err(CopyError::Content {
+            TransferError::Content(source) => CopyError::Content {
                 digest: self.blob.digest.clone(),
                 source,
-            }),
+            },
+            TransferError::File(source) => CopyError::File {
+                path: path.to_owned(),
+                source,
+            },
+            TransferError::Interrupted => CopyError::Interrupted,
         }
     }
 
-    fn open(&self, from: u64) -> io::Result<Incoming> {
+    fn open(&self, from: u64) -> io::Result<Input<'static>> {
         Ok(match &self.content {
             Content::Memory(bytes) => {
                 let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
-                Incoming::Memory(Some(bytes.slice(from..)))
+                Input::Memory(Some(bytes.slice(from..)))
             }
             Content::File { path, offset } => {
                 let mut file = File::open(path)?;
                 file.seek(SeekFrom::Start(offset + from))?;
-                Incoming::File(file.take(self.blob.size - from))
+                Input::File(io::Read::take(file, self.blob.size - from))
             }
             Content::Registry {
                 registry,
                 repository,
-            } => Incoming::Registry(Box::new(BlobStream::new(
-                registry.clone(),
-                repository,
-                &self.blob,
-                from,
-            ))),
+            } => {
+                let (registry, blob) = (registry.clone(), &self.blob);
+                let stream = BlobStream::new(registry, repository, blob, from);
+                let retrying = retrying(self.item, &self.progress);
+                Input::Stream(Box::new(stream.telling(Some(retrying))))
+            }
             Content::Absent => return Err(io::Error::from(io::ErrorKind::NotFound)),
         })
     }
-
-    /// A thread that hashes: first what is in the file, then what is sent to it.
-    fn hasher(&self, file: File, offset: u64, kept: u64) -> Hasher {
-        let (chunks, mut coming) = mpsc::channel::<Bytes>(AHEAD);
-        let mut verifier = Verifier::new(self.blob.digest.clone(), self.blob.size);
-        let done = tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; if kept > 0 { CHUNK } else { 0 }];
-            let mut at = 0;
-            while at < kept {
-                let most = usize::try_from(kept - at).unwrap_or(CHUNK).min(CHUNK);
-                file.read_exact_at(&mut buffer[..most], offset + at)
-                    .map_err(Wrong::File)?;
-                verifier.update(&buffer[..most]).map_err(Wrong::Content)?;
-                at += most as u64;
-            }
-            while let Some(chunk) = coming.blocking_recv() {
-                verifier.update(&chunk).map_err(Wrong::Content)?;
-            }
-            verifier.finish().map_err(Wrong::Content)
-        });
-        Hasher { chunks, done }
-    }
 }
 
-struct Hasher {
-    chunks: mpsc::Sender<Bytes>,
-    done: tokio::task::JoinHandle<Result<(), Wrong>>,
-}
-
-enum Wrong {
-    File(io::Error),
-    Content(VerifyError),
-}
-
-/// Bytes as they come, not proved yet.
-enum Incoming {
-    Memory(Option<Bytes>),
-    File(io::Take<File>),
-    Registry(Box<BlobStream>),
-}
-
-impl Incoming {
-    async fn next(&mut self) -> Result<Option<Bytes>, CopyError> {
-        match self {
-            Self::Memory(bytes) => Ok(bytes.take().filter(|bytes| !bytes.is_empty())),
-            Self::File(file) => {
-                let mut buffer = BytesMut::zeroed(CHUNK);
-                let count = file.read(&mut buffer).map_err(|source| CopyError::File {
-                    path: "the source".into(),
-                    source,
-                })?;
-                buffer.truncate(count);
-                Ok((count > 0).then(|| buffer.freeze()))
-            }
-            Self::Registry(stream) => Ok(stream.next().await?),
-        }
-    }
+/// Runs work as a task of its own: beside the one that reads the connection, what has been read is still in
+/// the processor's cache when it is taken on.
+async fn beside<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, CopyError> {
+    let mut task = Bound(tokio::spawn(work));
+    (&mut task.0).await.map_err(|_| CopyError::Interrupted)
 }

@@ -14,7 +14,6 @@ mod sink;
 mod target;
 #[cfg(test)]
 mod tests;
-mod throttle;
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -36,10 +35,10 @@ use crate::push::content::Content;
 use crate::push::source::{Origins, Packing, of_image, packed};
 use crate::registry::{Registry, RegistryOptions};
 use crate::store::{Image, Store};
+use crate::transfer::Throttle;
 use plan::{Found, Wanted};
 use reader::{Opened, Reader};
 use sink::{Item, Known, Sink};
-use throttle::Throttle;
 
 /// What is copied.
 #[derive(Clone)]

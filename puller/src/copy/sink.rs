@@ -1,8 +1,6 @@
 //! Where a copy goes: a registry, a layout directory or an archive.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt as _;
@@ -11,10 +9,10 @@ use strata_oci::{Descriptor, Digest};
 
 use super::CopyError;
 use super::file::Receive;
-use super::throttle::Throttle;
 use crate::progress::{Event, How, Progress};
 use crate::push::content::Content;
 use crate::registry::{Chunks, Mount, Purpose, Registry, Upload};
+use crate::transfer::Throttle;
 
 /// How many repositories are asked to mount a blob from, before it is sent.
 const MAX_MOUNTS: usize = 3;
@@ -33,8 +31,6 @@ pub(super) enum Sink<'a> {
     Layout(LayoutWriter),
     Archive {
         writer: ArchiveWriter,
-        file: File,
-        path: PathBuf,
         absent: BTreeSet<Digest>,
     },
 }
@@ -134,12 +130,7 @@ impl Sink<'_> {
                     None => (How::Reused, 0),
                 })
             }
-            Self::Archive {
-                writer,
-                file,
-                path,
-                absent,
-            } => {
+            Self::Archive { writer, absent, .. } => {
                 if absent.contains(digest) {
                     return Ok((How::LeftOut, 0));
                 }
@@ -149,7 +140,7 @@ impl Sink<'_> {
                 let Some(span) = writer.span(digest) else {
                     return Err(CopyError::Interrupted);
                 };
-                let travelled = receive.bring(file, path, span.offset, 0).await?;
+                let travelled = receive.to_archive(writer.path(), span.offset).await?;
                 Ok((How::Fetched, travelled))
             }
         }

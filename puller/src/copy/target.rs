@@ -1,7 +1,7 @@
 //! The ends of a copy: names of a registry, entries of a layout, a file.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use oci_distribution::Reference;
@@ -293,18 +293,12 @@ impl Copier {
             docker,
         };
         let writer = ArchiveWriter::create(path, &contents).map_err(failed)?;
-        let file = writer.file().map_err(failed)?;
-        let path = PathBuf::from(path);
-        let sink = Sink::Archive {
-            writer,
-            file,
-            path,
-            absent,
-        };
+        let sink = Sink::Archive { writer, absent };
         (total.blobs, total.bytes) = self.send_all(&sink, &plan.blobs).await?;
-        let Sink::Archive { writer, file, .. } = sink else {
+        let Sink::Archive { writer, .. } = sink else {
             return Err(CopyError::Interrupted);
         };
+        let file = writer.file().map_err(failed)?;
         for document in &plan.manifests {
             if let Some(span) = writer.span(&document.digest) {
                 use std::os::unix::fs::FileExt as _;

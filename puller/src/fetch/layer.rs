@@ -8,11 +8,12 @@ use strata_oci::Digest;
 use super::error::LayerFailure;
 use super::follow::{Follower, follow};
 use super::plan::LayerPlan;
-use super::transfer::{Partial, Transfer};
+use super::transfer::Download;
 use crate::layer::{self, LayerError, LayerMeta};
 use crate::progress::{Event, Progress};
 use crate::registry::Registry;
 use crate::store::{Staging, Store};
+use crate::transfer::Partial;
 
 /// What fetching layers needs.
 pub(super) struct Fetcher {
@@ -80,7 +81,7 @@ impl Fetcher {
         let (store, size) = (self.store.clone(), layer.blob.size);
         let opened = tokio::task::spawn_blocking(move || {
             let partial = Partial::open(&path, size, 0o600)?;
-            let reader = partial.reader()?;
+            let reader = partial.file()?;
             Ok::<_, LayerFailure>((partial, reader, store.stage()?))
         });
         let (partial, reader, staging) = match opened.await {
@@ -88,24 +89,22 @@ impl Fetcher {
             Ok(Err(error)) => return (0, Err(error)),
             Err(_) => return (0, Err(LayerFailure::Interrupted)),
         };
-        let kept = partial.kept;
+        let kept = partial.kept();
         let (writer, follower) = follow(reader);
         let unpacking = self.unpack(item, follower, staging);
-        let transfer = Transfer {
+        let download = Download {
             registry: &self.registry,
             repository: &self.repository,
             blob: &layer.blob,
             item,
-            progress: &*self.progress,
+            progress: &self.progress,
         };
-        let (moved, unpacked) = tokio::join!(transfer.run(partial, writer), unpacking);
+        let moving = download.run(&partial, writer, travelled);
+        let (moved, unpacked) = tokio::join!(moving, unpacking);
         let result = match (moved, unpacked) {
-            (Ok(bytes), Ok((staging, meta))) => {
-                *travelled += bytes;
-                prove(layer, staging, meta)
-            }
+            (Ok(()), Ok((staging, meta))) => prove(layer, staging, meta),
             // The reader fails because the transfer did, and the transfer stops when the reader has gone.
-            (Err(LayerFailure::Interrupted) | Ok(_), Err(error)) => Err(error),
+            (Err(LayerFailure::Interrupted) | Ok(()), Err(error)) => Err(error),
             (Err(error), _) => Err(error),
         };
         (kept, result)

@@ -25,7 +25,6 @@ use strata_oci::{Digest, Platform};
 pub use error::{LayerFailure, PullError};
 pub use resolve::manifest;
 pub(crate) use resolve::parse;
-pub(crate) use transfer::Partial;
 
 use crate::progress::{Event, How, Progress};
 use crate::registry::{Registry, RegistryOptions};

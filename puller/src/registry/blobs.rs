@@ -1,11 +1,14 @@
 //! Blobs over the wire: existence, ranged GET, mount (distribution-spec, "Pulling blobs", "Mounting a
 //! blob from another repository").
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 use strata_oci::verify::VerifyError;
 use strata_oci::{Descriptor, Digest};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::chain;
 use super::http::{Call, authority};
@@ -18,6 +21,8 @@ pub struct BlobBody {
     pub start: u64,
     response: Response,
     timeouts: Timeouts,
+    /// One of the connections that the host is asked on at once.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl BlobBody {
@@ -122,12 +127,13 @@ impl Registry {
         }
     }
 
-    /// Begins to fetch a blob from an offset below its size.
+    /// Begins to fetch the bytes of a blob from the one at `span.start` on, of which there is one, to the one
+    /// before `span.end` (RFC 9110, 14.2); waits while as many connections as are allowed are in use.
     pub async fn open_blob(
         &self,
         repository: &str,
         blob: &Descriptor,
-        from: u64,
+        span: Range<u64>,
     ) -> Result<BlobBody, OpenBlobError> {
         let steps = self.steps(repository, Want::Blob);
         let mut steps = steps.map_err(OpenBlobError::Other)?;
@@ -135,7 +141,7 @@ impl Registry {
             let step = steps.take();
             match step
                 .site(self)
-                .open_here(&step.repository, blob, from)
+                .open_here(&step.repository, blob, span.clone())
                 .await
             {
                 Ok(body) => {
@@ -154,64 +160,52 @@ impl Registry {
         &self,
         repository: &str,
         blob: &Descriptor,
-        from: u64,
+        span: Range<u64>,
     ) -> Result<BlobBody, OpenBlobError> {
         let what = format!("blob {}", blob.digest);
         let url = self.url(repository, &format!("blobs/{}", blob.digest));
         let mut call = Call::new(Method::GET, url, what.clone());
-        if from > 0 {
-            let range = HeaderValue::try_from(format!("bytes={from}-"));
+        let whole = span == (0..blob.size);
+        if !whole {
+            let last = match span.end {
+                end if end < blob.size => (end - 1).to_string(),
+                _ => String::new(),
+            };
+            let range = HeaderValue::try_from(format!("bytes={}-{last}", span.start));
             let range = range.map_err(|e| OpenBlobError::Other(protocol(&what, e.to_string())))?;
             call.headers.insert(RANGE, range);
         }
+        // Closed never: then there is no limit.
+        let permit = self.http.downloads.clone().acquire_owned().await.ok();
         let response = self.expect(&call, &Scope::pull(repository)).await;
         let response = response.map_err(|error| match error {
             RegistryError::Status { status: 416, .. } => OpenBlobError::Range(error),
             error => OpenBlobError::Other(error),
         })?;
-        let start = match response.status().as_u16() {
-            200 => 0,
-            206 if from > 0 => {
-                check_range(&response, from, blob.size)
+        let (start, end) = match response.status().as_u16() {
+            200 => (0, blob.size),
+            206 if !whole => {
+                check_range(&response, &span, blob.size)
                     .map_err(|why| OpenBlobError::Range(protocol(&what, why)))?;
-                from
+                (span.start, span.end)
             }
             other => {
                 let why = format!("status {other} to a request for the whole");
                 return Err(OpenBlobError::Other(protocol(&what, why)));
             }
         };
-        self.check_body(&what, &response, blob.size, start)
-            .map_err(OpenBlobError::Other)?;
+        check_body(&what, &response, start, end).map_err(OpenBlobError::Other)?;
         Ok(BlobBody {
             start,
             response,
             timeouts: self.http.timeouts,
+            _permit: permit,
         })
     }
 
-    fn check_body(
-        &self,
-        what: &str,
-        response: &Response,
-        size: u64,
-        start: u64,
-    ) -> Result<(), RegistryError> {
-        if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
-            && encoding != "identity"
-        {
-            return Err(protocol(what, "the bytes are encoded once more".to_owned()));
-        }
-        match response.content_length() {
-            Some(length) if length != size - start => Err(RegistryError::Content {
-                what: what.to_owned(),
-                source: VerifyError::Size {
-                    expected: size,
-                    actual: start.saturating_add(length),
-                },
-            }),
-            _ => Ok(()),
-        }
+    /// How many more connections the host may be asked on at once.
+    pub(crate) fn spare_connections(&self) -> usize {
+        self.http.downloads.available_permits()
     }
 
     /// Fetches a small blob whole, proved.
@@ -253,13 +247,13 @@ impl Registry {
             }
             match self.http.policy.wait(failures, None) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return Err(error),
+                None => return Err(error.of(&what)),
             }
         }
     }
 
     async fn get_once(&self, repository: &str, blob: &Descriptor) -> Result<Bytes, RegistryError> {
-        let opened = self.open_blob(repository, blob, 0).await;
+        let opened = self.open_blob(repository, blob, 0..blob.size).await;
         let mut body = opened.map_err(|error| match error {
             OpenBlobError::Range(error) | OpenBlobError::Other(error) => error,
         })?;
@@ -286,30 +280,49 @@ fn protocol(what: &str, why: String) -> RegistryError {
     }
 }
 
-/// `Content-Range: bytes FROM-LAST/SIZE` must continue what is here (RFC 9110, 14.4).
-fn check_range(response: &Response, from: u64, size: u64) -> Result<(), String> {
+/// The body has to be as long as the span that it is of.
+fn check_body(what: &str, response: &Response, start: u64, end: u64) -> Result<(), RegistryError> {
+    if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return Err(protocol(what, "the bytes are encoded once more".to_owned()));
+    }
+    match response.content_length() {
+        Some(length) if length != end - start => {
+            let expected = end - start;
+            let why = format!("it announces {length} bytes, expected {expected}");
+            Err(protocol(what, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `Content-Range: bytes FIRST-LAST/SIZE` must be what was asked for (RFC 9110, 14.4).
+fn check_range(response: &Response, span: &Range<u64>, size: u64) -> Result<(), String> {
     let header = response.headers().get(CONTENT_RANGE);
     let text = header
         .and_then(|value| value.to_str().ok())
         .ok_or("a partial answer without Content-Range")?;
-    if continues(text, from, size) {
+    if is_range(text, span, size) {
         Ok(())
     } else {
         let shown: String = text.chars().take(80).collect();
         Err(format!(
-            "Content-Range {shown:?} to a request for bytes {from}-{} of {size}",
-            size - 1
+            "Content-Range {shown:?} to a request for bytes {}-{} of {size}",
+            span.start,
+            span.end - 1
         ))
     }
 }
 
-fn continues(text: &str, from: u64, size: u64) -> bool {
+fn is_range(text: &str, span: &Range<u64>, size: u64) -> bool {
     let parse = || {
         let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         let number = |text: &str| text.trim().parse::<u64>().ok();
         let whole = total.trim() == "*" || number(total)? == size;
-        Some(number(first)? == from && number(last)?.checked_add(1) == Some(size) && whole)
+        let end = number(last)?.checked_add(1)?;
+        Some(number(first)? == span.start && end == span.end && whole)
     };
     parse().unwrap_or(false)
 }
@@ -319,9 +332,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_rest_continues() {
-        assert!(continues("bytes 5-9/10", 5, 10));
-        assert!(continues("bytes 5-9/*", 5, 10));
+    fn only_what_was_asked_for_is_taken() {
+        assert!(is_range("bytes 5-9/10", &(5..10), 10));
+        assert!(is_range("bytes 5-9/*", &(5..10), 10));
+        assert!(is_range("bytes 5-7/10", &(5..8), 10));
         for wrong in [
             "bytes 0-9/10",
             "bytes 4-9/10",
@@ -332,7 +346,7 @@ mod tests {
             "bytes 5-18446744073709551615/10",
             "",
         ] {
-            assert!(!continues(wrong, 5, 10), "{wrong}");
+            assert!(!is_range(wrong, &(5..10), 10), "{wrong}");
         }
     }
 }

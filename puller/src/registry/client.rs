@@ -65,6 +65,8 @@ impl Http {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(self.timeouts.connect)
             .tcp_nodelay(true)
+            // Where HTTP/2 is offered, a large blob is not held back by a small window (RFC 9113, 6.9.2).
+            .http2_adaptive_window(true)
             .referer(false);
         if !tls {
             // No certificate is needed, so none is loaded; https never goes through this client.

@@ -109,6 +109,17 @@ impl RegistryError {
             _ => false,
         }
     }
+
+    /// The same with the name of what was on its way, where a broken connection does not know it.
+    pub(crate) fn of(self, what: &str) -> Self {
+        match self {
+            Self::Unreachable { host, reason } => {
+                let reason = format!("{what}: {reason}");
+                Self::Unreachable { host, reason }
+            }
+            error => error,
+        }
+    }
 }
 
 fn detail(message: &str) -> String {

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::endpoint::Reach;
 use super::error::chain;
@@ -21,6 +21,8 @@ use super::{RegistryError, Timeouts};
 use {super::Transport, crate::config::target::Target};
 
 const MAX_REDIRECTS: usize = 5;
+/// More at once are an attack on a registry.
+const MAX_CONNECTIONS: usize = 256;
 /// No error document that is worth showing is longer.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
@@ -73,13 +75,20 @@ pub(super) struct Http {
     plain: AtomicBool,
     pub(super) policy: RetryPolicy,
     pub(super) timeouts: Timeouts,
+    /// A permit for each blob that may be fetched at once.
+    pub(super) downloads: Arc<Semaphore>,
     pub(super) zone: OnceCell<Zone>,
     /// By what they are good for.
     pub(super) clients: Mutex<HashMap<String, Client>>,
 }
 
 impl Http {
-    pub(super) fn new(reach: Reach, policy: RetryPolicy, timeouts: Timeouts) -> Self {
+    pub(super) fn new(
+        reach: Reach,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
+        connections: usize,
+    ) -> Self {
         let plain_base = reach.fallback.then(|| without_tls(&reach.base)).flatten();
         Self {
             reach,
@@ -87,6 +96,7 @@ impl Http {
             plain: AtomicBool::new(false),
             policy,
             timeouts,
+            downloads: Arc::new(Semaphore::new(connections.clamp(1, MAX_CONNECTIONS))),
             zone: OnceCell::new(),
             clients: Mutex::default(),
         }
@@ -118,7 +128,7 @@ impl Http {
             "https"
         });
         let reach = Reach::new(&target, Transport::Default, &[]).expect("a host");
-        Self::new(reach, RetryPolicy::default(), Timeouts::default())
+        Self::new(reach, RetryPolicy::default(), Timeouts::default(), 8)
     }
 
     /// `host[:port]`, for messages.

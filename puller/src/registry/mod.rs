@@ -15,6 +15,7 @@ pub(crate) mod http;
 mod listing;
 mod login;
 mod manifests;
+mod pace;
 mod peer;
 mod redirect;
 mod retry;
@@ -24,6 +25,7 @@ mod stream;
 mod token;
 mod upload;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,8 +39,10 @@ pub use error::RegistryError;
 pub use listing::{Referrers, referrers_tag};
 pub use login::Login;
 pub use manifests::{ManifestHead, RawManifest};
+pub use pace::Pace;
+pub(crate) use pace::Watch;
 pub use retry::RetryPolicy;
-pub use stream::BlobStream;
+pub use stream::{BlobStream, Retrying};
 pub use upload::{CHUNK, Chunks, Mount, Session, Upload};
 
 use auth::{Auth, Source};
@@ -66,7 +70,12 @@ pub struct RegistryOptions {
     pub retry: RetryPolicy,
     /// When to give up waiting.
     pub timeouts: Timeouts,
+    /// How many blobs, or parts of blobs, are fetched from it at once; further ones wait. None: 16.
+    pub connections: Option<NonZeroUsize>,
 }
+
+/// As many as the four layers that are fetched at once may take when each is fetched in four parts.
+const CONNECTIONS: usize = 16;
 
 /// How long to wait for a sign of life.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +86,8 @@ pub struct Timeouts {
     pub idle: Duration,
     /// For the answer to an upload: the registry hashes and syncs before it gives one.
     pub commit: Duration,
+    /// How a connection that brings bytes of a blob is watched.
+    pub pace: Pace,
 }
 
 impl Default for Timeouts {
@@ -85,6 +96,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             commit: Duration::from_secs(300),
+            pace: Pace::default(),
         }
     }
 }
@@ -135,7 +147,12 @@ impl Registry {
         Ok(Self {
             name: name.to_owned(),
             peer: Peer::new(&reach.base, reach.verify, options.timeouts),
-            http: Http::new(reach, options.retry, options.timeouts),
+            http: Http::new(
+                reach,
+                options.retry,
+                options.timeouts,
+                options.connections.map_or(CONNECTIONS, NonZeroUsize::get),
+            ),
             auth: Auth::new(source, target.realms.clone()),
             api: target.api.clone(),
             ns: target.ns.clone(),
@@ -146,6 +163,11 @@ impl Registry {
     /// The name that references use.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// When a connection that brings bytes counts as stalled.
+    pub fn pace(&self) -> Pace {
+        self.http.timeouts.pace
     }
 
     /// When a broken transfer is tried again.

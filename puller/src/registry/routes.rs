@@ -151,6 +151,14 @@ impl Registry {
         self
     }
 
+    /// Says something that a person may want to know.
+    pub(crate) fn tell(&self, text: String) {
+        match &self.routes {
+            Some(routes) => routes.tell(text),
+            None => tracing::warn!("{text}"),
+        }
+    }
+
     /// The places to ask for something in a repository, in their order.
     pub(super) fn steps<'a>(
         &'a self,

@@ -1,59 +1,101 @@
 //! A blob as one unbroken stream: what a connection did not bring, the next one goes on with.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use strata_oci::Descriptor;
 use strata_oci::verify::VerifyError;
 
-use super::{BlobBody, OpenBlobError, Registry, RegistryError};
+use super::{BlobBody, OpenBlobError, Registry, RegistryError, Watch};
 
 /// A try that brings less counts as one that brought nothing.
 const WORTH_A_TRY: u64 = 4096;
-/// Below this rate, over this time, a connection is stalled, even if it is not silent.
-const STALLED: (u64, Duration) = (1024, Duration::from_secs(30));
 
-/// The bytes of a blob in order, each once, exactly as many as its descriptor says. What they are is for
-/// the reader to prove.
+/// The bytes of a blob, or of a part of it, in order, each once. What they are is for the reader to prove.
 pub struct BlobStream {
     registry: Arc<Registry>,
     repository: String,
     blob: Descriptor,
     body: Option<BlobBody>,
-    /// Bytes given out, those that the reader had before included.
-    at: u64,
+    /// The next byte that is given out, and the first that is not.
+    span: Range<u64>,
     /// Bytes of this answer to pass over: of servers that ignore ranges.
     skip: u64,
     /// Where this try began.
     began: u64,
     ranges: bool,
     failures: u32,
-    window: (Instant, u64),
-    travelled: u64,
+    watch: Watch,
+    travelled: Arc<AtomicU64>,
+    retrying: Option<Retrying>,
 }
+
+/// Told why a connection is given up, and how long it takes until the next is opened.
+pub type Retrying = Arc<dyn Fn(&RegistryError, Duration) + Send + Sync>;
 
 impl BlobStream {
     /// A stream of the blob from the byte `from`. Nothing is sent before the first [`BlobStream::next`].
     pub fn new(registry: Arc<Registry>, repository: &str, blob: &Descriptor, from: u64) -> Self {
+        Self::of_part(registry, repository, blob, from..blob.size)
+    }
+
+    /// A stream of the bytes from `span.start` to the one before `span.end`.
+    pub fn of_part(
+        registry: Arc<Registry>,
+        repository: &str,
+        blob: &Descriptor,
+        span: Range<u64>,
+    ) -> Self {
+        let end = span.end.min(blob.size);
         Self {
+            watch: Watch::new(registry.pace(), Instant::now()),
             registry,
             repository: repository.to_owned(),
             blob: blob.clone(),
             body: None,
-            at: from,
+            began: span.start,
+            span: span.start..end,
             skip: 0,
-            began: from,
             ranges: true,
             failures: 0,
-            window: (Instant::now(), 0),
-            travelled: 0,
+            travelled: Arc::default(),
+            retrying: None,
         }
+    }
+
+    /// Tells of each try that broke off.
+    #[must_use]
+    pub fn telling(mut self, retrying: Option<Retrying>) -> Self {
+        self.retrying = retrying;
+        self
+    }
+
+    /// Bytes that come over the network are added to `travelled`.
+    #[must_use]
+    pub(crate) fn counted(mut self, travelled: &Arc<AtomicU64>) -> Self {
+        self.travelled = travelled.clone();
+        self
+    }
+
+    /// Ends before the byte `end`, if that is earlier: the rest comes on another way.
+    pub(crate) fn end_at(&mut self, end: u64) {
+        self.span.end = self.span.end.min(end);
+        if self.span.is_empty() {
+            self.body = None;
+        }
+    }
+
+    /// Where the next byte belongs.
+    pub(crate) fn at(&self) -> u64 {
+        self.span.start
     }
 
     /// Bytes that came over the network, those that had to be passed over included.
     pub fn travelled(&self) -> u64 {
-        self.travelled
+        self.travelled.load(Ordering::Relaxed)
     }
 
     /// The next bytes; `None` after the last.
@@ -62,31 +104,38 @@ impl BlobStream {
     /// The registry cannot be reached after all tries, has no such blob, or sends more than it promised.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
+            if self.span.is_empty() {
+                self.body = None;
+                return Ok(None);
+            }
             if self.body.is_none() {
-                if self.at >= self.blob.size {
-                    return Ok(None);
-                }
                 self.open().await?;
             }
             let Some(body) = &mut self.body else {
                 continue;
             };
-            match body.next().await {
-                Ok(Some(chunk)) => {
-                    if let Some(fresh) = self.take(chunk)? {
+            // Whoever is late is asked for what it brought, not only whether it is silent.
+            let patience = self.watch.left(Instant::now());
+            match tokio::time::timeout(patience, body.next()).await {
+                Err(_) => self.watched(0).await?,
+                Ok(Ok(Some(chunk))) => {
+                    let count = chunk.len() as u64;
+                    let fresh = self.take(chunk)?;
+                    self.watched(count).await?;
+                    if let Some(fresh) = fresh {
                         return Ok(Some(fresh));
                     }
                 }
-                Ok(None) => {
+                Ok(Ok(None)) => {
                     self.body = None;
-                    if self.at < self.blob.size {
+                    if !self.span.is_empty() {
                         let error = self.broken("the answer ended before the blob");
-                        self.again(error).await?;
+                        self.again(error, false).await?;
                     }
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     self.body = None;
-                    self.again(error).await?;
+                    self.again(error, false).await?;
                 }
             }
         }
@@ -94,18 +143,22 @@ impl BlobStream {
 
     async fn open(&mut self) -> Result<(), RegistryError> {
         loop {
-            let from = if self.ranges { self.at } else { 0 };
-            let opened = self.registry.open_blob(&self.repository, &self.blob, from);
+            let span = match self.ranges {
+                true => self.span.clone(),
+                false => 0..self.blob.size,
+            };
+            let opened = self.registry.open_blob(&self.repository, &self.blob, span);
             match opened.await {
                 Ok(body) => {
-                    self.skip = self.at.saturating_sub(body.start);
-                    self.began = self.at;
-                    self.window = (Instant::now(), 0);
+                    self.skip = self.span.start.saturating_sub(body.start);
+                    self.began = self.span.start;
+                    self.watch = Watch::new(self.registry.pace(), Instant::now());
                     self.body = Some(body);
                     return Ok(());
                 }
                 Err(OpenBlobError::Range(error)) if self.ranges => {
-                    tracing::debug!(%error, "no ranges: fetching the whole");
+                    let text = format!("{error}: fetching the whole instead");
+                    self.registry.tell(text);
                     self.ranges = false;
                 }
                 Err(OpenBlobError::Range(error) | OpenBlobError::Other(error)) => {
@@ -115,39 +168,43 @@ impl BlobStream {
         }
     }
 
-    /// What of a chunk is new.
+    /// What of a chunk is new, and wanted.
     fn take(&mut self, mut chunk: Bytes) -> Result<Option<Bytes>, RegistryError> {
         let count = chunk.len() as u64;
-        self.travelled += count;
-        self.window.1 += count;
-        let (rate, time) = STALLED;
-        if self.window.0.elapsed() >= time {
-            if self.window.1 < rate * time.as_secs() {
-                // The next call opens another connection.
-                self.body = None;
-                return Ok(None);
-            }
-            self.window = (Instant::now(), 0);
-        }
+        self.travelled.fetch_add(count, Ordering::Relaxed);
         let passed = self.skip.min(count);
         self.skip -= passed;
-        let fresh = chunk.split_off(usize::try_from(passed).unwrap_or(chunk.len()));
-        self.at += fresh.len() as u64;
-        if self.at > self.blob.size {
+        let mut fresh = chunk.split_off(usize::try_from(passed).unwrap_or(chunk.len()));
+        let end = self.span.start + fresh.len() as u64;
+        if end > self.blob.size {
             return Err(RegistryError::Content {
                 what: format!("blob {}", self.blob.digest),
                 source: VerifyError::Size {
                     expected: self.blob.size,
-                    actual: self.at,
+                    actual: end,
                 },
             });
         }
+        let wanted = self.span.end - self.span.start;
+        fresh.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
+        self.span.start += fresh.len() as u64;
         Ok((!fresh.is_empty()).then_some(fresh))
     }
 
+    /// Opens another connection in the place of one that has stalled.
+    async fn watched(&mut self, bytes: u64) -> Result<(), RegistryError> {
+        if !self.watch.stalled(bytes, Instant::now()) || self.span.is_empty() {
+            return Ok(());
+        }
+        self.body = None;
+        let over = self.registry.pace().over;
+        let error = self.broken(&format!("next to nothing came for {over:?}"));
+        self.again(error, true).await
+    }
+
     /// Waits before another try, or gives up.
-    async fn again(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        if self.at - self.began >= WORTH_A_TRY {
+    async fn again(&mut self, error: RegistryError, stalled: bool) -> Result<(), RegistryError> {
+        if self.span.start - self.began >= WORTH_A_TRY && !stalled {
             self.failures = 0;
         }
         self.failures += 1;
@@ -158,7 +215,10 @@ impl BlobStream {
         let Some(wait) = self.registry.retry().wait(self.failures, None) else {
             return Err(error);
         };
-        tracing::debug!(%error, at = self.at, ?wait, "resuming");
+        tracing::debug!(%error, at = self.span.start, ?wait, "resuming");
+        if let Some(retrying) = &self.retrying {
+            retrying(&error, wait);
+        }
         tokio::time::sleep(wait).await;
         Ok(())
     }
@@ -207,8 +267,7 @@ mod tests {
         let server = Server::start(move |request, _| match request.range_from() {
             None => Reply::new(200, served.clone()).cut(40_000),
             Some(from) => {
-                let range = format!("bytes {from}-{}/{}", served.len() - 1, served.len());
-                let reply = Reply::new(206, &served[from..]).with("Content-Range", range);
+                let reply = Reply::part(&served, from, served.len());
                 reply.cut(if from == 40_000 { 30_000 } else { usize::MAX })
             }
         });

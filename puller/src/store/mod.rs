@@ -129,7 +129,7 @@ impl Store {
     /// leaves such; whoever finds the blob's layer here calls this.
     pub fn drop_partial(&self, blob: &Digest) {
         // What stays is swept when it is old.
-        let _ = fs::remove_file(self.partial_path(blob));
+        crate::transfer::discard(&self.partial_path(blob));
     }
 
     /// The index. A thread that panicked with it has rolled its transaction back.

@@ -111,11 +111,10 @@ impl TestImage {
         }
         let digest = path.strip_prefix("/v2/app/blobs/");
         let blob = digest.and_then(|d| self.blobs.get(&d.parse().ok()?));
-        match (blob, request.range_from()) {
+        match (blob, request.range()) {
             (Some(blob), None) => Reply::new(200, blob.clone()),
-            (Some(blob), Some(from)) => {
-                let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
-                Reply::new(206, &blob[from..]).with("Content-Range", range)
+            (Some(blob), Some((from, last))) => {
+                Reply::part(blob, from, last.map_or(blob.len(), |last| last + 1))
             }
             (None, _) => Reply::new(404, ""),
         }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,8 +25,14 @@ impl Request {
 
     /// The first byte that a Range asks for.
     pub(crate) fn range_from(&self) -> Option<usize> {
+        self.range().map(|(from, _)| from)
+    }
+
+    /// The first byte that a Range asks for, and the last if it names one.
+    pub(crate) fn range(&self) -> Option<(usize, Option<usize>)> {
         let range = self.header("range")?.strip_prefix("bytes=")?;
-        range.strip_suffix('-')?.parse().ok()
+        let (from, last) = range.split_once('-')?;
+        Some((from.parse().ok()?, last.parse().ok()))
     }
 }
 
@@ -40,6 +46,8 @@ pub(crate) struct Reply {
     pub(crate) cut: Option<usize>,
     /// After the cut, keep the connection open and silent.
     pub(crate) hang: bool,
+    /// Send no more than so many bytes of the body each ten milliseconds.
+    pub(crate) slow: Option<usize>,
 }
 
 impl Reply {
@@ -50,7 +58,14 @@ impl Reply {
             body: body.into(),
             cut: None,
             hang: false,
+            slow: None,
         }
+    }
+
+    /// The bytes of `whole` from `from` to the one before `end`, as a Range is answered.
+    pub(crate) fn part(whole: &[u8], from: usize, end: usize) -> Self {
+        let range = format!("bytes {from}-{}/{}", end - 1, whole.len());
+        Self::new(206, &whole[from..end]).with("Content-Range", range)
     }
 
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
@@ -60,6 +75,11 @@ impl Reply {
 
     pub(crate) fn cut(mut self, at: usize) -> Self {
         self.cut = Some(at);
+        self
+    }
+
+    pub(crate) fn slow(mut self, bytes: usize) -> Self {
+        self.slow = Some(bytes);
         self
     }
 
@@ -74,6 +94,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Server {
@@ -83,18 +104,20 @@ impl Server {
         let address = listener.local_addr().expect("its address");
         let seen = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
+        let bytes = Arc::new(AtomicU64::new(0));
         let answer = Arc::new(answer);
         std::thread::spawn({
-            let (seen, stop) = (seen.clone(), stop.clone());
+            let (seen, stop, bytes) = (seen.clone(), stop.clone(), bytes.clone());
             move || {
                 for connection in listener.incoming().flatten() {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
                     let (seen, answer) = (seen.clone(), answer.clone());
+                    let bytes = bytes.clone();
                     std::thread::spawn(move || {
                         // A client that goes away is part of many tests.
-                        let _ = serve(&connection, &seen, &*answer);
+                        let _ = serve(&connection, &seen, &bytes, &*answer);
                     });
                 }
             }
@@ -103,7 +126,13 @@ impl Server {
             address,
             seen,
             stop,
+            bytes,
         }
+    }
+
+    /// Bytes of bodies that were sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// `127.0.0.1:PORT`
@@ -134,6 +163,7 @@ impl Drop for Server {
 fn serve(
     connection: &TcpStream,
     seen: &Mutex<Vec<Request>>,
+    bytes: &AtomicU64,
     answer: &(dyn Fn(&Request, usize) -> Reply + Send + Sync),
 ) -> std::io::Result<()> {
     let Some(request) = read(connection)? else {
@@ -162,7 +192,14 @@ fn serve(
     out.write_all(format!("{head}\r\n").as_bytes())?;
     if request.method != "HEAD" {
         let sent = reply.cut.unwrap_or(reply.body.len());
-        out.write_all(&reply.body[..sent.min(reply.body.len())])?;
+        let body = &reply.body[..sent.min(reply.body.len())];
+        for part in body.chunks(reply.slow.unwrap_or(usize::MAX)) {
+            out.write_all(part)?;
+            bytes.fetch_add(part.len() as u64, Ordering::Relaxed);
+            if reply.slow.is_some() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
     }
     if reply.hang {
         std::thread::sleep(Duration::from_secs(5));

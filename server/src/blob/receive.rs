@@ -7,17 +7,15 @@
 //! what is pulled.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use strata_oci::Digester;
 use strata_oci::cas::sync_dir;
+use strata_oci::direct::{Batch, DirectFile};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::batch::{ALIGN, Batch, End, Gather};
+use super::batch::{End, Gather};
 use super::disk::{alone, open_staged};
 use super::writeback;
 use super::{Appended, BlobError, ByteStream};
@@ -73,7 +71,7 @@ pub(super) async fn receive(
             return match written.finish().await {
                 Ok(target) => Ok(Appended {
                     position: Position {
-                        offset: target.offset,
+                        offset: target.file.offset(),
                         digester,
                     },
                     interrupted,
@@ -86,7 +84,7 @@ pub(super) async fn receive(
         // Both threads are done with the batch before this one.
         let free = before.replace(full).and_then(Arc::into_inner);
         batch = match free {
-            Some(free) => free.emptied(size),
+            Some(free) => free.emptied(size, 0),
             None => Batch::new(size, 0),
         };
     }
@@ -105,21 +103,10 @@ enum Sink {
 struct Writing(JoinHandle<Result<Target, BlobError>>);
 
 struct Target {
-    file: File,
+    file: DirectFile,
     path: PathBuf,
     start: u64,
-    offset: u64,
     told: u64,
-    direct: Direct,
-}
-
-/// Whether the file is open for writing past the page cache.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direct {
-    On,
-    Off,
-    /// The file system does not do that.
-    Never,
 }
 
 impl Sink {
@@ -163,52 +150,29 @@ impl Target {
         let file = alone(file, &path, start, changes)?;
         file.set_len(start).map_err(failed)?;
         Ok(Self {
-            file,
+            file: DirectFile::new(file, start),
             path,
             start,
-            offset: start,
             told: start,
-            direct: Direct::Off,
         })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        let whole = bytes.len() >= SMALL_BATCH && bytes.len().is_multiple_of(ALIGN);
-        let aligned = self.offset.is_multiple_of(ALIGN as u64);
-        self.set_direct(whole && aligned);
-        let mut written = self.file.write_all_at(bytes, self.offset);
-        if self.direct == Direct::On
-            && matches!(&written, Err(e) if e.kind() == io::ErrorKind::InvalidInput)
-        {
-            self.set_direct(false);
-            self.direct = Direct::Never;
-            written = self.file.write_all_at(bytes, self.offset);
-        }
+        let written = self.file.write(bytes);
         written.map_err(|e| BlobError::new("cannot write", &self.path, e))?;
-        self.offset += bytes.len() as u64;
-        if self.direct != Direct::On && self.offset - self.told >= WRITEBACK {
-            writeback::start(&self.file, self.told, self.offset - self.told);
-            self.told = self.offset;
+        let offset = self.file.offset();
+        if !self.file.is_direct() && offset - self.told >= WRITEBACK {
+            writeback::start(self.file.file(), self.told, offset - self.told);
+            self.told = offset;
         }
         Ok(())
-    }
-
-    fn set_direct(&mut self, wanted: bool) {
-        let wanted = if wanted { Direct::On } else { Direct::Off };
-        if self.direct == wanted || self.direct == Direct::Never {
-            return;
-        }
-        let set = fcntl_getfl(&self.file).and_then(|mut flags| {
-            flags.set(OFlags::DIRECT, wanted == Direct::On);
-            fcntl_setfl(&self.file, flags)
-        });
-        self.direct = if set.is_ok() { wanted } else { Direct::Never };
     }
 
     /// Makes what was written durable, and the name of a file that is new: an offset is told to the client.
     fn sync(&self) -> Result<(), BlobError> {
         let synced = self
             .file
+            .file()
             .sync_data()
             .and_then(|()| match self.path.parent() {
                 Some(uploads) if self.start == 0 => sync_dir(uploads),
@@ -263,6 +227,8 @@ async fn rolled_back(path: PathBuf, start: u64, error: BlobError) -> BlobError {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use super::*;
     use bytes::Bytes;
     use futures_util::{StreamExt, stream};

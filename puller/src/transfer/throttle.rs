@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Lets bytes pass at a rate.
 #[derive(Debug)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     /// Bytes a second.
     rate: f64,
     /// When the line is free again.
@@ -13,7 +13,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    pub(super) fn new(rate: u64) -> Self {
+    pub(crate) fn new(rate: u64) -> Self {
         Self {
             rate: rate.max(1) as f64,
             free: Mutex::new(Instant::now()),
@@ -21,7 +21,7 @@ impl Throttle {
     }
 
     /// Waits until `bytes` more may pass.
-    pub(super) async fn pass(&self, bytes: usize) {
+    pub(crate) async fn pass(&self, bytes: usize) {
         let wait = self.reserve(bytes, Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
