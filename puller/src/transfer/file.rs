@@ -26,8 +26,8 @@ const BATCH: usize = 1 << 20;
 const SMALL: usize = 64 << 10;
 /// Bytes that are read from a file at a time.
 const CHUNK: usize = 256 << 10;
-/// A batch that is not full by then is written as it is: a kill costs no more than this.
-const PATIENCE: Duration = Duration::from_millis(400);
+/// A batch that is not full by then is written as it is: a kill costs no more than what comes in this time.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// Bytes a second. A disk that is slower is written to through the page cache, and may be later than we.
 const SLOW_DISK: f64 = 200e6;
 

@@ -13,6 +13,9 @@ use super::width::Width;
 use super::{Transfer, TransferError};
 use crate::registry::BlobStream;
 
+/// With less left to come, another connection is not worth what the one in front has on its way when it is told to
+/// end earlier.
+const WORTH: u64 = 6 << 20;
 /// The least that a connection of its own is opened for.
 const LEAST: u64 = 1 << 20;
 /// The most that one request ahead asks for.
@@ -128,7 +131,7 @@ impl<'a> Incoming<'a> {
     fn tend(&mut self, gap: bool) -> Result<(), TransferError> {
         let size = self.from.blob.size;
         let left = size - self.at - self.ahead.bytes_from(self.at);
-        let spare = self.from.registry.spare_connections() > 0;
+        let spare = left >= WORTH && self.from.registry.spare_connections() > 0;
         if self.ahead.has_failed() {
             self.width.give_up();
         }
