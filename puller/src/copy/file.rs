@@ -57,8 +57,10 @@ impl Receive {
                 return Ok(None);
             }
             let (kept, own) = (partial.kept(), self.clone());
-            let brought = beside(async move { own.bring(&partial).await });
-            match brought.await? {
+            // The lock is held until the blob has its name: another process would go on with the file.
+            let brought = beside(async move { (own.bring(&partial).await, partial) });
+            let (brought, _held) = brought.await?;
+            match brought {
                 Ok(bytes) => {
                     layout.publish(&self.blob.digest).map_err(failed)?;
                     return Ok(Some(travelled + bytes));
