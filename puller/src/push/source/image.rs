@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use strata_oci::manifest::MAX_MANIFEST;
 use strata_oci::media;
 use strata_oci::{Descriptor, Digest};
 
-use super::super::compress::{Compression, Format};
+use super::super::compress::Compression;
 use super::super::content::Content;
 use super::super::error::PushError;
 use super::super::repack::{self, Packed};
 use super::super::{Document, Plan};
-use super::{Origins, Packing, blocking, suffix};
+use super::manifest::{format_of, layer_type, with_layers};
+use super::{Origins, Packing, blocking};
 use crate::layer;
 use crate::progress::Event;
 use crate::registry::Purpose;
@@ -94,7 +94,8 @@ fn changed(
     if packing.preserve_digests {
         return Err(PushError::Changed { layers });
     }
-    let document = with_layers(image, replaced)?;
+    let media_type = &image.manifest.media_type;
+    let document = with_layers(&image.manifest_bytes, media_type, replaced)?;
     let names: Vec<String> = layers.iter().map(Digest::to_string).collect();
     let (names, digest) = (names.join(", "), &document.digest);
     let why = if packing.force {
@@ -148,20 +149,6 @@ async fn find(origins: &Origins, blob: &Descriptor) -> Result<Option<Content>, P
         }
     }
     Ok(None)
-}
-
-/// How a manifest says that a layer is compressed.
-fn format_of(blob: &Descriptor) -> Option<Format> {
-    let name = blob
-        .media_type
-        .rsplit(['+', '.'])
-        .next()
-        .unwrap_or_default();
-    match name {
-        "gzip" => Some(Format::Gzip),
-        "zstd" => Some(Format::Zstd),
-        _ => None,
-    }
 }
 
 impl Packing {
@@ -230,7 +217,11 @@ async fn packed(
     let Some((packed, content)) = last else {
         return Err(PushError::Interrupted);
     };
-    let new = Descriptor::new(layer_type(image, packed.format), packed.digest, packed.size);
+    let new = Descriptor::new(
+        layer_type(&image.manifest.media_type, packed.format),
+        packed.digest,
+        packed.size,
+    );
     Ok((new, content))
 }
 
@@ -249,64 +240,4 @@ async fn rebuild(
         }))
     })
     .await
-}
-
-/// Docker's manifests know gzip alone.
-fn layer_type(image: &Image, format: Option<Format>) -> String {
-    let docker = image.manifest.media_type == media::DOCKER_MANIFEST;
-    match format {
-        Some(Format::Gzip) if docker => media::DOCKER_LAYER_GZIP.to_owned(),
-        format => format!("{}{}", media::OCI_LAYER, suffix(format)),
-    }
-}
-
-/// The manifest with other blobs for some of its layers; everything else in it stays. One of docker's that
-/// gets a layer which only OCI's can name becomes one of OCI's.
-fn with_layers(image: &Image, replaced: &[(usize, Descriptor)]) -> Result<Document, PushError> {
-    let local = |source| PushError::Local {
-        what: "writing a new manifest",
-        source,
-    };
-    let mut document: serde_json::Value = serde_json::from_slice(&image.manifest_bytes)
-        .map_err(|error| local(std::io::Error::other(error)))?;
-    for (number, blob) in replaced {
-        if let Some(layer) = document.pointer_mut(&format!("/layers/{number}")) {
-            *layer = serde_json::json!(blob);
-        }
-    }
-    let mut media_type = image.manifest.media_type.clone();
-    let foreign = |(_, blob): &(usize, Descriptor)| blob.media_type.starts_with(media::OCI_LAYER);
-    if media_type == media::DOCKER_MANIFEST && replaced.iter().any(foreign) {
-        media_type = media::OCI_MANIFEST.to_owned();
-        of_oci(&mut document);
-    }
-    let bytes = Bytes::from(document.to_string());
-    if bytes.len() > MAX_MANIFEST {
-        return Err(local(std::io::Error::other("it would be too large")));
-    }
-    Ok(Document {
-        digest: Digest::of(&bytes),
-        media_type,
-        bytes,
-    })
-}
-
-/// Gives a docker manifest OCI's names: the two differ in nothing else.
-fn of_oci(document: &mut serde_json::Value) {
-    let rename = |value: Option<&mut serde_json::Value>| {
-        let Some(value) = value else { return };
-        let new = match value.as_str() {
-            Some(media::DOCKER_MANIFEST) => media::OCI_MANIFEST,
-            Some(media::DOCKER_CONFIG) => media::OCI_CONFIG,
-            Some(media::DOCKER_LAYER_GZIP) => media::OCI_LAYER_GZIP,
-            _ => return,
-        };
-        *value = new.into();
-    };
-    rename(document.get_mut("mediaType"));
-    rename(document.pointer_mut("/config/mediaType"));
-    let layers = document.get_mut("layers").and_then(|l| l.as_array_mut());
-    for layer in layers.into_iter().flatten() {
-        rename(layer.get_mut("mediaType"));
-    }
 }

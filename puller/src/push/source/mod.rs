@@ -3,6 +3,7 @@
 
 mod archive;
 mod image;
+mod manifest;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

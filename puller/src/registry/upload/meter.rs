@@ -101,3 +101,56 @@ impl Meter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(1),
+        idle: Duration::from_millis(80),
+        commit: Duration::from_millis(240),
+    };
+
+    fn chunks(count: usize) -> Chunks {
+        let ready = std::iter::repeat_with(|| Ok(Bytes::from_static(b"0123456789"))).take(count);
+        let never = futures_util::stream::pending();
+        futures_util::stream::iter(ready).chain(never).boxed()
+    }
+
+    async fn ended(meter: &Meter, length: u64) -> Option<Duration> {
+        let limit = Duration::from_millis(800);
+        let stalled = meter.stalled(length, TIMEOUTS);
+        tokio::time::timeout(limit, stalled).await.ok()
+    }
+
+    #[tokio::test]
+    async fn a_network_that_takes_nothing_is_a_standstill_and_a_slow_source_is_none() {
+        let meter = Meter::new(0, Arc::new(|_| ()));
+        let mut stream = Box::pin(meter.clone().count(chunks(2), 100));
+        assert_eq!(ended(&meter, 100).await, Some(TIMEOUTS.idle));
+        for _ in 0..2 {
+            stream.next().await.expect("ready").expect("bytes");
+        }
+        // Now it is asked for more than there is.
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, stream.next()).await.is_err());
+        assert_eq!(ended(&meter, 100).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_the_whole_may_take_longer() {
+        let seen = Arc::new(AtomicU64::new(0));
+        let told = seen.clone();
+        let progress = move |bytes| told.store(bytes, Ordering::Relaxed);
+        let meter = Meter::new(1000, Arc::new(progress));
+        let stream = meter.clone().count(chunks(9), 25);
+        let sizes: Vec<usize> = stream
+            .map(|chunk| chunk.expect("bytes").len())
+            .collect()
+            .await;
+        assert_eq!(sizes, [10, 10, 5], "no more than was promised");
+        assert_eq!(seen.load(Ordering::Relaxed), 1025);
+        assert_eq!(ended(&meter, 25).await, Some(TIMEOUTS.commit));
+    }
+}
