@@ -106,11 +106,8 @@ impl Meter {
 mod tests {
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts {
-        connect: Duration::from_secs(1),
-        idle: Duration::from_millis(80),
-        commit: Duration::from_millis(240),
-    };
+    const IDLE: Duration = Duration::from_millis(80);
+    const COMMIT: Duration = Duration::from_millis(240);
 
     fn chunks(count: usize) -> Chunks {
         let ready = std::iter::repeat_with(|| Ok(Bytes::from_static(b"0123456789"))).take(count);
@@ -120,7 +117,12 @@ mod tests {
 
     async fn ended(meter: &Meter, length: u64) -> Option<Duration> {
         let limit = Duration::from_millis(800);
-        let stalled = meter.stalled(length, TIMEOUTS);
+        let timeouts = Timeouts {
+            idle: IDLE,
+            commit: COMMIT,
+            ..Timeouts::default()
+        };
+        let stalled = meter.stalled(length, timeouts);
         tokio::time::timeout(limit, stalled).await.ok()
     }
 
@@ -128,7 +130,7 @@ mod tests {
     async fn a_network_that_takes_nothing_is_a_standstill_and_a_slow_source_is_none() {
         let meter = Meter::new(0, Arc::new(|_| ()));
         let mut stream = Box::pin(meter.clone().count(chunks(2), 100));
-        assert_eq!(ended(&meter, 100).await, Some(TIMEOUTS.idle));
+        assert_eq!(ended(&meter, 100).await, Some(IDLE));
         for _ in 0..2 {
             stream.next().await.expect("ready").expect("bytes");
         }
@@ -151,6 +153,6 @@ mod tests {
             .await;
         assert_eq!(sizes, [10, 10, 5], "no more than was promised");
         assert_eq!(seen.load(Ordering::Relaxed), 1025);
-        assert_eq!(ended(&meter, 25).await, Some(TIMEOUTS.commit));
+        assert_eq!(ended(&meter, 25).await, Some(COMMIT));
     }
 }
