@@ -2,6 +2,7 @@
 //! our own, which has the same words and a few more.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -66,6 +67,7 @@ struct RawRule {
     #[serde(default)]
     mirror: Vec<RawMirror>,
     realms: Option<Vec<String>>,
+    connections: Option<NonZeroUsize>,
     #[serde(flatten)]
     tls: TlsFiles,
     #[serde(flatten)]
@@ -80,6 +82,7 @@ struct RawMirror {
     pull_from_mirror: Option<MirrorUse>,
     #[serde(default)]
     ns: bool,
+    connections: Option<NonZeroUsize>,
     #[serde(flatten)]
     tls: TlsFiles,
     #[serde(flatten)]
@@ -96,6 +99,8 @@ pub(super) struct Rule {
     pub(super) blocked: bool,
     pub(super) mirrors: Vec<Mirror>,
     pub(super) realms: Option<Vec<String>>,
+    /// How many blobs and parts of blobs are fetched from it at once.
+    pub(super) connections: Option<NonZeroUsize>,
     pub(super) tls: TlsFiles,
     /// Who says so.
     pub(super) file: PathBuf,
@@ -108,6 +113,7 @@ pub(super) struct Mirror {
     pub(super) insecure: Option<bool>,
     pub(super) when: MirrorUse,
     pub(super) ns: bool,
+    pub(super) connections: Option<NonZeroUsize>,
     pub(super) tls: TlsFiles,
 }
 
@@ -230,6 +236,7 @@ impl RawRule {
                 insecure: raw.insecure,
                 when: raw.pull_from_mirror.unwrap_or(default),
                 ns: raw.ns,
+                connections: raw.connections,
                 tls: raw.tls.checked()?,
             })
         });
@@ -244,6 +251,7 @@ impl RawRule {
             blocked: self.blocked,
             mirrors,
             realms: self.realms,
+            connections: self.connections,
             tls: self.tls.checked()?,
             file: file.to_owned(),
             prefix,
@@ -278,6 +286,7 @@ mod tests {
             location = "b.test/docker"
             pull-from-mirror = "digest-only"
             ns = true
+            connections = 2
             ca = "/ca.pem"
             [[registry]]
             location = "docker.io/library"
@@ -296,6 +305,7 @@ mod tests {
         assert_eq!(rule.mirrors[0].insecure, Some(true));
         assert_eq!(rule.mirrors[1].when, MirrorUse::DigestOnly);
         assert!(rule.mirrors[1].ns);
+        assert_eq!(rule.mirrors[1].connections, NonZeroUsize::new(2));
         let (rule, _) = rules.find("docker.io/library/debian").expect("a rule");
         assert!(rule.blocked && rule.location.is_none());
         assert!(rules.find("quay.io/a").is_none());

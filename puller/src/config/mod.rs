@@ -3,7 +3,7 @@
 //! | source | read from | what it says |
 //! |---|---|---|
 //! | options on the command line | | how the registry that was named is reached |
-//! | our own file | `--config`, else `$STRATA_CONFIG`, else `~/.config/strata/config.toml`, else `/etc/strata/config.toml`: the first that is there | all of the next one's words, and `realms`, `ca`, `cert`, `key`, `ns`, `also-read`, `hosts-dirs` |
+//! | our own file | `--config`, else `$STRATA_CONFIG`, else `~/.config/strata/config.toml`, else `/etc/strata/config.toml`: the first that is there | all of the next one's words, and `realms`, `connections`, `ca`, `cert`, `key`, `ns`, `also-read`, `hosts-dirs` |
 //! | containers' files | `$CONTAINERS_REGISTRIES_CONF`, else `~/.config/containers/registries.conf`, else `/etc/containers/registries.conf`; then the `*.conf` in the directory of that name with `.d` behind it, the user's last | containers-registries.conf(5), version 2 |
 //! | containerd's files | `/etc/containerd/certs.d/HOST/hosts.toml`, else `_default/hosts.toml` | containerd's docs/hosts.md |
 //!
@@ -216,6 +216,7 @@ impl Config {
                 own.insecure = rule.insecure;
                 own.tls = rule.tls.clone();
                 own.realms = rule.realms.clone();
+                own.connections = rule.connections;
             }
         } else if let Some(file) = containerd::find(&self.hosts_dirs, registry) {
             let text = content(&file)?.unwrap_or_default();
@@ -247,6 +248,7 @@ impl Config {
             target.insecure = mirror.insecure;
             target.tls = mirror.tls.clone();
             target.ns = mirror.ns.then(|| registry.to_owned());
+            target.connections = mirror.connections;
             target.when = match mirror.when {
                 MirrorUse::All => When::Always,
                 MirrorUse::DigestOnly => When::NamedByDigest,
@@ -259,6 +261,7 @@ impl Config {
             target.insecure = rule.insecure;
             target.tls = rule.tls.clone();
             target.realms = rule.realms.clone();
+            target.connections = rule.connections;
             self.with_certs(target)
         });
         Ok(Plan {

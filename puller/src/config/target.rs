@@ -1,5 +1,6 @@
 //! A place that images come from, and how to reach it.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -153,6 +154,7 @@ pub(crate) struct Target {
     pub(crate) ns: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) realms: Option<Vec<String>>,
+    pub(crate) connections: Option<NonZeroUsize>,
     pub(crate) when: When,
 }
 
@@ -183,6 +185,7 @@ impl Target {
             ns: None,
             headers: Vec::new(),
             realms: None,
+            connections: None,
             when: When::Always,
         }
     }

@@ -70,7 +70,8 @@ pub struct RegistryOptions {
     pub retry: RetryPolicy,
     /// When to give up waiting.
     pub timeouts: Timeouts,
-    /// How many blobs, or parts of blobs, are fetched from it at once; further ones wait. None: 16.
+    /// How many blobs, or parts of blobs, are fetched from it at once; further ones wait. The configuration of
+    /// the registry goes before it. None: 16.
     pub connections: Option<NonZeroUsize>,
 }
 
@@ -143,6 +144,7 @@ impl Registry {
                 Source::Stored(store, name.to_owned())
             }
         };
+        let connections = target.connections.or(options.connections);
         let reach = Reach::new(target, options.transport, config.certs_dirs())?;
         Ok(Self {
             name: name.to_owned(),
@@ -151,7 +153,7 @@ impl Registry {
                 reach,
                 options.retry,
                 options.timeouts,
-                options.connections.map_or(CONNECTIONS, NonZeroUsize::get),
+                connections.map_or(CONNECTIONS, NonZeroUsize::get),
             ),
             auth: Auth::new(source, target.realms.clone()),
             api: target.api.clone(),
