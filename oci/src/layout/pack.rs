@@ -1,13 +1,16 @@
 //! Writing a layout as one tar file.
 //!
 //! Every size is known beforehand, so each blob's place in the tar is, too: blobs are written in parallel,
-//! in any order, and the same images always give the same file. It gets its name when it is whole.
+//! in any order, and the same images always give the same file. Until it is whole it is `FILE.part`, which a
+//! later try takes up: what of a blob is there is told by the holes of the file (lseek(2), "SEEK_HOLE").
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
 
 use super::{blob_name, incremental, write};
 use crate::archive::Span;
@@ -24,6 +27,8 @@ pub struct ArchiveWriter {
     part: PathBuf,
     file: File,
     spans: HashMap<Digest, Span>,
+    /// An earlier try began it.
+    resumed: bool,
     named: bool,
 }
 
@@ -41,31 +46,17 @@ pub struct Contents<'a> {
 }
 
 impl ArchiveWriter {
-    /// Begins the archive that will be at `target`: everything but the blobs' bytes is written.
+    /// Begins the archive that will be at `target`, or takes up what an earlier try has left of the same one:
+    /// everything but the blobs' bytes is written.
     pub fn create(target: impl Into<PathBuf>, contents: &Contents<'_>) -> io::Result<Self> {
         let target = target.into();
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let unique: u64 = rand::random();
-        let part = target.with_file_name(format!(".{name}.{unique:016x}.part"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&part)?;
-        let mut writer = Self {
-            target,
-            part,
-            file,
-            spans: HashMap::new(),
-            named: false,
-        };
+        let mut plan = Plan::default();
         let mut index = write::empty_index();
         if let Some(listed) = index["manifests"].as_array_mut() {
             for entry in contents.entries {
                 write::add(listed, entry);
             }
         }
-        let mut at = 0;
         let documents = [
             ("oci-layout", Some(write::MARKER.as_bytes().to_vec())),
             ("index.json", Some(index.to_string().into_bytes())),
@@ -74,27 +65,85 @@ impl ArchiveWriter {
         ];
         for (name, bytes) in documents {
             let Some(bytes) = bytes else { continue };
-            let span = writer.header(&mut at, name, bytes.len() as u64)?;
-            writer.file.write_all_at(&bytes, span.offset)?;
+            let span = plan.header(name, bytes.len() as u64)?;
+            plan.pieces.push((span.offset, bytes));
         }
         let algorithms: BTreeSet<_> = contents
             .blobs
             .iter()
             .map(|blob| blob.digest.algorithm().name())
             .collect();
-        writer.directory(&mut at, "blobs/")?;
+        plan.directory("blobs/")?;
         for algorithm in algorithms {
-            writer.directory(&mut at, &format!("blobs/{algorithm}/"))?;
+            plan.directory(&format!("blobs/{algorithm}/"))?;
         }
+        let mut spans = HashMap::new();
         for blob in contents.blobs {
-            if !writer.spans.contains_key(&blob.digest) {
-                let span = writer.header(&mut at, &blob_name(&blob.digest), blob.size)?;
-                writer.spans.insert(blob.digest.clone(), span);
+            if !spans.contains_key(&blob.digest) {
+                let span = plan.header(&blob_name(&blob.digest), blob.size)?;
+                spans.insert(blob.digest.clone(), span);
             }
         }
-        // Two blocks of zeros end a tar.
-        writer.file.set_len(at + 2 * BLOCK)?;
-        Ok(writer)
+        let (file, part) = open_part(&target)?;
+        let resumed = plan.is_begun_in(&file)?;
+        if !resumed {
+            file.set_len(0)?;
+            for (at, bytes) in &plan.pieces {
+                file.write_all_at(bytes, *at)?;
+            }
+            file.set_len(plan.len())?;
+        }
+        Ok(Self {
+            target,
+            part,
+            file,
+            spans,
+            resumed,
+            named: false,
+        })
+    }
+
+    /// How many bytes of a blob an earlier try may have left, as guesses: the digest says whether one is right.
+    /// The last is always 0.
+    pub fn gathered(&self, digest: &Digest) -> io::Result<Vec<u64>> {
+        let span = self.span(digest).filter(|_| self.resumed);
+        let mut guesses = match span {
+            Some(span) => self.before_hole(span)?,
+            None => Vec::new(),
+        };
+        guesses.push(0);
+        guesses.dedup();
+        Ok(guesses)
+    }
+
+    /// The bytes before a span's first hole. A block that is written in part looks like a whole one, and one that
+    /// the next header stands in is there from the beginning: the last one counts only if all do.
+    fn before_hole(&self, span: Span) -> io::Result<Vec<u64>> {
+        let end = span.offset + span.size;
+        let Ok(hole) = rustix::fs::seek(&self.file, SeekFrom::Hole(span.offset)) else {
+            return Ok(Vec::new());
+        };
+        let block = self.file.metadata()?.blksize().max(1);
+        let sure = hole.min(end) / block * block;
+        let sure = sure.saturating_sub(block).saturating_sub(span.offset);
+        Ok(match hole >= end {
+            true => vec![span.size, sure],
+            false => vec![sure],
+        })
+    }
+
+    /// Forgets the bytes of a blob that are wrong.
+    pub fn discard(&self, digest: &Digest) -> io::Result<()> {
+        let Some(span) = self.span(digest) else {
+            return Ok(());
+        };
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(
+            &self.file,
+            flags,
+            span.offset,
+            span.size.max(1),
+        )?)
     }
 
     /// Where the bytes of a blob belong; `None` when it is not to be in the archive.
@@ -123,28 +172,102 @@ impl ArchiveWriter {
         }
     }
 
-    fn header(&self, at: &mut u64, name: &str, size: u64) -> io::Result<Span> {
+    /// Whether there is anything that another try could take up.
+    fn is_worth_keeping(&self) -> bool {
+        let left = |span: &Span| self.before_hole(*span).is_ok_and(|g| g.last() > Some(&0));
+        self.spans.values().any(left)
+    }
+}
+
+/// All that is known of an archive before its blobs come.
+#[derive(Default)]
+struct Plan {
+    pieces: Vec<(u64, Vec<u8>)>,
+    at: u64,
+}
+
+impl Plan {
+    fn header(&mut self, name: &str, size: u64) -> io::Result<Span> {
         let header = header(name, tar::EntryType::Regular, 0o644, size)?;
-        self.file.write_all_at(header.as_bytes(), *at)?;
-        let offset = *at + BLOCK;
+        self.pieces.push((self.at, header.as_bytes().to_vec()));
+        let offset = self.at + BLOCK;
         let end = offset
             .checked_add(size)
-            .and_then(|end| end.checked_next_multiple_of(BLOCK));
-        *at = end.ok_or_else(|| io::Error::other("the archive would be too large"))?;
+            .and_then(|end| end.checked_next_multiple_of(BLOCK))
+            // Two blocks of zeros end a tar.
+            .filter(|end| *end < i64::MAX as u64 - 2 * BLOCK);
+        self.at = end.ok_or_else(|| io::Error::other("the archive would be too large"))?;
         Ok(Span { offset, size })
     }
 
-    fn directory(&self, at: &mut u64, name: &str) -> io::Result<()> {
+    fn directory(&mut self, name: &str) -> io::Result<()> {
         let header = header(name, tar::EntryType::Directory, 0o755, 0)?;
-        self.file.write_all_at(header.as_bytes(), *at)?;
-        *at += BLOCK;
+        self.pieces.push((self.at, header.as_bytes().to_vec()));
+        self.at += BLOCK;
         Ok(())
     }
+
+    fn len(&self) -> u64 {
+        self.at + 2 * BLOCK
+    }
+
+    /// Whether the file is this archive but for its blobs.
+    fn is_begun_in(&self, file: &File) -> io::Result<bool> {
+        if file.metadata()?.len() != self.len() {
+            return Ok(false);
+        }
+        for (at, bytes) in &self.pieces {
+            let mut there = vec![0; bytes.len()];
+            file.read_exact_at(&mut there, *at)?;
+            if there != *bytes {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Opens `TARGET.part`, locked; one of another name when another process, or another user, has that.
+fn open_part(target: &Path) -> io::Result<(File, PathBuf)> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let part = target.with_file_name(format!("{name}.part"));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let opened = options
+        .clone()
+        .create(true)
+        .truncate(false)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(&part);
+    match opened {
+        Ok(file) if is_ours(&file, &part)? => return Ok((file, part)),
+        Ok(_) => {}
+        // What is no file is not ours either.
+        Err(error) if part.symlink_metadata().is_err() => return Err(error),
+        Err(_) => {}
+    }
+    let unique: u64 = rand::random();
+    let part = target.with_file_name(format!("{name}.{unique:016x}.part"));
+    Ok((options.create_new(true).open(&part)?, part))
+}
+
+fn is_ours(file: &File, part: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    let own = rustix::process::geteuid().as_raw();
+    if !held.is_file() || held.uid() != own || held.nlink() != 1 {
+        return Ok(false);
+    }
+    if rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    // Whoever held it may have given it its name.
+    let named = fs::symlink_metadata(part).ok();
+    Ok(named.is_some_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
 }
 
 impl Drop for ArchiveWriter {
     fn drop(&mut self) {
-        if !self.named {
+        if !self.named && !self.is_worth_keeping() {
             let _ = fs::remove_file(&self.part);
         }
     }
@@ -256,8 +379,77 @@ mod tests {
         assert_eq!(layout.digests().expect("digests").len(), 4);
     }
 
+    fn large(fill: u8) -> Vec<u8> {
+        vec![fill; 300_000]
+    }
+
+    fn begin(path: &Path, blobs: &[&[u8]]) -> ArchiveWriter {
+        let blobs: Vec<_> = blobs.iter().map(|bytes| blob(bytes)).collect();
+        let all = Contents {
+            blobs: &blobs,
+            ..Contents::default()
+        };
+        ArchiveWriter::create(path, &all).expect("create")
+    }
+
+    fn put(writer: &ArchiveWriter, content: &[u8], bytes: usize) {
+        let span = writer.span(&Digest::of(content)).expect("a place");
+        let file = writer.file().expect("file");
+        let write = file.write_all_at(&content[..bytes], span.offset);
+        write.expect("write");
+    }
+
     #[test]
-    fn an_unfinished_archive_leaves_nothing() {
+    fn a_later_try_finds_what_an_earlier_one_has_brought() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a.tar");
+        let (whole, half, none) = (large(1), large(2), large(3));
+        let all: [&[u8]; 3] = [&whole, &half, &none];
+        let writer = begin(&path, &all);
+        put(&writer, &whole, whole.len());
+        put(&writer, &half, 150_000);
+        drop(writer);
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
+        let writer = begin(&path, &all);
+        let guesses = |content: &[u8]| writer.gathered(&Digest::of(content)).expect("guesses");
+        assert_eq!(guesses(&whole)[0], 300_000);
+        let half_there = guesses(&half)[0];
+        assert!((100_000..=150_000).contains(&half_there), "{half_there}");
+        assert_eq!(guesses(&none), [0]);
+        let span = writer.span(&Digest::of(&half)).expect("a place");
+        let mut kept = vec![0; usize::try_from(half_there).expect("small")];
+        let file = writer.file().expect("file");
+        file.read_exact_at(&mut kept, span.offset).expect("read");
+        assert!(kept.iter().all(|b| *b == 2), "only what was written");
+        writer.discard(&Digest::of(&whole)).expect("discard");
+        assert!(guesses(&whole).iter().all(|g| *g == 0));
+        // Meanwhile nobody else writes there.
+        let other = begin(&path, &all);
+        assert_eq!(other.gathered(&Digest::of(&half)).expect("guesses"), [0]);
+        drop(other);
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn another_archive_begins_anew() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a.tar");
+        let (one, two) = (large(1), large(2));
+        let writer = begin(&path, &[&one]);
+        put(&writer, &one, one.len());
+        drop(writer);
+        let writer = begin(&path, &[&one, &two]);
+        assert_eq!(writer.gathered(&Digest::of(&one)).expect("guesses"), [0]);
+        // What someone else put there is not written to.
+        let target = dir.path().join("b.tar");
+        fs::write(dir.path().join("precious"), b"x").expect("write");
+        std::os::unix::fs::symlink("precious", dir.path().join("b.tar.part")).expect("link");
+        drop(begin(&target, &[&one]));
+        assert_eq!(fs::read(dir.path().join("precious")).expect("read"), b"x");
+    }
+
+    #[test]
+    fn an_archive_that_nothing_came_into_leaves_nothing() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("a.tar");
         drop(ArchiveWriter::create(&path, &Contents::default()).expect("create"));

@@ -27,6 +27,7 @@ mod upload;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -114,6 +115,8 @@ pub struct Registry {
     ns: Option<String>,
     /// None: this is one of the places itself.
     routes: Option<Routes>,
+    /// Whether it may be asked to mount a blob without saying where from.
+    finds_blobs: AtomicBool,
 }
 
 impl Registry {
@@ -159,6 +162,7 @@ impl Registry {
             api: target.api.clone(),
             ns: target.ns.clone(),
             routes: None,
+            finds_blobs: AtomicBool::new(true),
         })
     }
 

@@ -361,6 +361,37 @@ async fn the_upload_that_a_mount_began_is_used() {
 }
 
 #[tokio::test]
+async fn a_registry_finds_a_blob_by_itself_or_is_not_bothered() {
+    let digest = Digest::of(b"x");
+    let ask = async |registry: &Registry| {
+        let asked = registry.mount_from_any("app", &digest, &[]).await;
+        asked.expect("asked")
+    };
+    let finds = Server::start(|_, _| Reply::new(201, "").with("Location", "/v2/app/blobs/x"));
+    assert!(matches!(ask(&registry(&finds)).await, Mount::Done));
+    let path = &finds.seen_like("POST ")[0].path;
+    assert!(path.contains("mount=sha256") && !path.contains("from="), "{path}");
+    // One that does not look has begun the upload with the same answer.
+    let bytes = noise(14, 1000);
+    let begins = breaking(usize::MAX, bytes.len());
+    let client = registry(&begins);
+    let Mount::Begun(session) = ask(&client).await else {
+        panic!("an upload was begun");
+    };
+    put_in(&client, Some(session), &bytes).await.expect("put");
+    assert_eq!(begins.seen_like("POST ").len(), 1);
+    // One that minds is asked once.
+    for status in [400, 405, 501] {
+        let minds = Server::start(move |_, _| Reply::new(status, ""));
+        let client = registry(&minds);
+        for _ in 0..2 {
+            assert!(matches!(ask(&client).await, Mount::Refused), "{status}");
+        }
+        assert_eq!(minds.seen_like("POST ").len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_source_that_fails_ends_the_upload() {
     let server = breaking(usize::MAX, 10);
     let upload = Upload {
