@@ -1,11 +1,14 @@
 //! Copying what was asked for from where it was asked: platforms of an index, two sides that are reached
 //! differently, short names; and nothing but that travels.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::Value;
 use strata_oci::digest::Digest;
 use strata_oci::media;
 use strata_tests::certificates::Authority;
-use strata_tests::command::Ran;
+use strata_tests::command::{Ran, Running};
 use strata_tests::distribution::Distribution;
 use strata_tests::entry::Entry;
 use strata_tests::home::Home;
@@ -335,4 +338,80 @@ fn between_registries_only_the_missing_bytes_travel_on_either_wire() {
     assert!(sent < missing + 10_000, "{sent} for {missing}");
     let there = target.api().manifest("app", "new").expect(200);
     assert_eq!(there.body, new.manifest);
+}
+
+#[test]
+fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
+    let s = Scene::new();
+    let server = Stratad::start(&s.place.join("data"));
+    let layer = |seed, size| Layer::of(&[Entry::file("file", noise(seed, size))]);
+    let base = layer(1, 1_000_000);
+    let image = Image::new(&[base.clone(), layer(2, 3_000_000), layer(3, 500_000)]);
+    server.api().push(&Image::new(&[base]), "app", "base");
+    server.api().push(&image, "app", "v1");
+    let archive = |name: &str| format!("oci-archive:{}", s.place.join(name).display());
+    let from = server.reference("app", "v1");
+    done(s.copy(&[&server.reference("app", "base"), &archive("base.tar")]));
+    let since = s.place.join("base.tar").display().to_string();
+    for (own, name) in [(vec![], "whole"), (vec!["--since", &since], "rest")] {
+        let all = |from: &str, name: &str| -> Vec<String> {
+            let places = [from.to_owned(), archive(name)];
+            own.iter()
+                .map(|flag| (*flag).to_owned())
+                .chain(places)
+                .collect()
+        };
+        let expected = all(&from, &format!("{name}-at-once.tar"));
+        let run = |line: &[String]| s.copy(&line.iter().map(String::as_str).collect::<Vec<_>>());
+        done(run(&expected));
+        let slow = Faults {
+            rate: Some(1_500_000),
+            ..Faults::default()
+        };
+        let wire = Proxy::start(server.address(), slow);
+        let file = format!("{name}.tar");
+        let line = all(&format!("{}/app:v1", wire.address()), &file);
+        let mut args = vec!["copy", "-q"];
+        args.extend(line.iter().map(String::as_str));
+        let mut running = Running::start(&mut s.home.command(&s.strata, &args));
+        while wire.received() < 2_300_000 {
+            assert!(running.child.try_wait().expect("wait").is_none());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        running.signal(Signal::KILL);
+        running.wait();
+        assert!(!s.place.join(&file).exists());
+        let before = wire.received();
+        let report = done(run(&line));
+        let missing = report["bytes_copied"].as_u64().expect("a number");
+        let again = wire.received() - before;
+        let size: u64 = image.layers[1..].iter().map(|l| l.blob.len() as u64).sum();
+        assert!(missing + 900_000 < size, "{missing} of {size}");
+        assert!(again < missing + 100_000, "{again} for {missing}");
+        let read = |name: &str| std::fs::read(s.place.join(name)).expect("read");
+        assert!(
+            read(&file) == read(&format!("{name}-at-once.tar")),
+            "{name}"
+        );
+        assert!(!s.place.join(format!("{file}.part")).exists());
+    }
+}
+
+#[test]
+fn bytes_of_an_archive_that_were_spoilt_meanwhile_are_fetched_again() {
+    let s = Scene::new();
+    let server = Stratad::start(&s.place.join("data"));
+    let image = image(1);
+    server.api().push(&image, "app", "v1");
+    let archive = format!("oci-archive:{}", s.place.join("a.tar").display());
+    done(s.copy(&[&server.reference("app", "v1"), &archive]));
+    // As a power cut might have left it.
+    let right = std::fs::read(s.place.join("a.tar")).expect("read");
+    let mut spoilt = right.clone();
+    let middle = spoilt.len() / 2;
+    spoilt[middle..middle + 9000].fill(0);
+    std::fs::write(s.place.join("a.tar.part"), spoilt).expect("write");
+    std::fs::remove_file(s.place.join("a.tar")).expect("remove");
+    done(s.copy(&[&server.reference("app", "v1"), &archive]));
+    assert!(std::fs::read(s.place.join("a.tar")).expect("read") == right);
 }

@@ -289,6 +289,41 @@ fn short_names_mean_what_the_rules_say() {
 }
 
 #[test]
+fn an_insecure_registry_may_speak_plain_http_or_show_any_certificate_and_no_other_may() {
+    let s = Scene::new();
+    let image = image();
+    let plain = Stratad::start(&s.place.join("data"));
+    plain.api().push(&image, "app", "v1");
+    let authority = Authority::new(&s.place, "authority");
+    let own = authority.issue("server");
+    let (cert, key) = (own.cert.display(), own.key.display());
+    let tls = format!(", tls: {{certificate: {cert}, key: {key}}}");
+    let secure = Distribution::start_with(&s.place, "registry", &tls, "");
+    // By this name it is not known to be this machine, so that HTTPS is the rule.
+    let name = |port: u16| format!("0.0.0.0:{port}");
+    let (plain, secure) = (name(plain.address().port()), name(secure.address().port()));
+    let from = format!("{plain}/app:v1");
+    s.run(&["pull", &from]).refused();
+    s.containers(&format!(
+        "[[registry]]\nlocation = \"{plain}\"\ninsecure = true\n\
+         [[registry]]\nlocation = \"{secure}\"\ninsecure = true\n"
+    ));
+    s.run(&["pull", &from]).ok();
+    for to in [format!("{plain}/copy:v1"), format!("{secure}/copy:v1")] {
+        s.run(&["push", &from, &to]).ok();
+        s.run(&["copy", &from, &to]).ok();
+        let digest = s.run(&["digest", &to]).ok().out();
+        assert_eq!(digest, image.digest.to_string());
+    }
+    // What is typed goes before what is written.
+    s.run(&["pull", "--tls-verify=true", &from]).refused();
+    s.containers(&format!(
+        "[[registry]]\nlocation = \"{plain}\"\ninsecure = false\n"
+    ));
+    s.pull_afresh(&from).refused();
+}
+
+#[test]
 fn tls_needs_the_hosts_authority_and_certificate() {
     let s = Scene::new();
     let authority = Authority::new(&s.place, "authority");

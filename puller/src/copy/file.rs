@@ -101,19 +101,30 @@ impl Receive {
         Ok(input.travelled().unwrap_or(self.blob.size - kept))
     }
 
-    /// Brings the blob into the archive at `path`, from `offset` on. Gives the bytes that travelled.
-    pub(super) async fn to_archive(&self, path: &Path, offset: u64) -> Result<u64, CopyError> {
+    /// Brings the blob into the archive at `path`, from `offset` on, where `kept` bytes of it are. Gives the
+    /// bytes that travelled.
+    pub(super) async fn to_archive(
+        &self,
+        path: &Path,
+        offset: u64,
+        kept: u64,
+    ) -> Result<u64, CopyError> {
         let (own, to) = (self.clone(), path.to_owned());
         let written = beside(async move {
-            let mut input = own.open(0)?;
+            let mut input = own.open(kept)?;
+            if kept > 0 {
+                let (item, bytes) = (own.item, kept);
+                own.progress.event(Event::Resumed { item, bytes });
+            }
+            let reader = (kept > 0).then(|| File::open(&to)).transpose()?;
             let place = Place {
                 file: OpenOptions::new().write(true).open(&to)?,
                 offset,
-                kept: None,
+                kept: reader.map(|reader| (kept, reader)),
             };
             let (throttle, report) = (own.throttle.as_deref(), own.report());
             write_blob(&mut input, &own.blob, place, throttle, &report).await?;
-            Ok(input.travelled().unwrap_or(own.blob.size))
+            Ok(input.travelled().unwrap_or(own.blob.size - kept))
         });
         written.await?.map_err(|error| self.failed(path, error))
     }

@@ -137,14 +137,39 @@ impl Sink<'_> {
                 if matches!(item.content, Content::Absent) {
                     return Err(CopyError::Missing(vec![item.blob.clone()]));
                 }
-                let Some(span) = writer.span(digest) else {
-                    return Err(CopyError::Interrupted);
-                };
-                let travelled = receive.to_archive(writer.path(), span.offset).await?;
-                Ok((How::Fetched, travelled))
+                pack(writer, &receive, item.blob).await
             }
         }
     }
+}
+
+/// A blob into an archive: there from an earlier try, in part, or not at all. What its digest disproves is
+/// forgotten.
+async fn pack(
+    writer: &ArchiveWriter,
+    receive: &Receive,
+    blob: &Descriptor,
+) -> Result<(How, u64), CopyError> {
+    let failed = |source| CopyError::File {
+        path: writer.path().to_owned(),
+        source,
+    };
+    let Some(span) = writer.span(&blob.digest) else {
+        return Err(CopyError::Interrupted);
+    };
+    for kept in writer.gathered(&blob.digest).map_err(failed)? {
+        let brought = receive.to_archive(writer.path(), span.offset, kept).await;
+        match brought {
+            Err(CopyError::Content { .. }) if kept > 0 => {}
+            Err(error @ CopyError::Content { .. }) => {
+                writer.discard(&blob.digest).map_err(failed)?;
+                return Err(error);
+            }
+            Ok(_) if kept > 0 && kept == blob.size => return Ok((How::Reused, 0)),
+            brought => return Ok((How::Fetched, brought?)),
+        }
+    }
+    Err(CopyError::Interrupted)
 }
 
 /// A blob to a registry: there, else mounted, else sent.

@@ -68,6 +68,8 @@ pub(super) struct Item {
     /// Bytes of the layer's tar.
     pub(super) unpacked: u64,
     pub(super) phase: Phase,
+    /// Of the bytes, those of an earlier try.
+    kept: u64,
     speed: Speed,
 }
 
@@ -153,6 +155,7 @@ impl Meter {
                     bytes: 0,
                     unpacked: 0,
                     phase: Phase::Waiting,
+                    kept: 0,
                     speed: Speed::default(),
                 };
                 self.items.insert(*item, planned);
@@ -160,9 +163,13 @@ impl Meter {
             Event::Waiting { item } => self.phase(*item, Phase::Waiting),
             Event::Retrying { item, .. } => self.phase(*item, Phase::Retry),
             Event::Resumed { item, bytes } => {
+                self.reach(*item, 0);
                 self.reach(*item, *bytes);
                 self.phase(*item, Phase::Verify);
-                self.total.kept = self.total.kept.saturating_add(*bytes);
+                if let Some(item) = self.items.get_mut(item) {
+                    item.kept = *bytes;
+                    self.total.kept = self.total.kept.saturating_add(*bytes);
+                }
             }
             Event::Moved { item, bytes } => {
                 let before = self.items.get(item).map_or(0, |item| item.bytes);
@@ -218,6 +225,10 @@ impl Meter {
             let others = self.total.bytes.saturating_sub(before);
             self.total.bytes = others.saturating_add(now);
             item.bytes = bytes;
+            // What proved wrong was not kept after all.
+            let lost = item.kept.saturating_sub(bytes);
+            item.kept -= lost;
+            self.total.kept = self.total.kept.saturating_sub(lost);
         }
     }
 
@@ -350,6 +361,20 @@ mod tests {
         assert_eq!(total.rate.map(f64::round), Some(1000.0));
         assert_eq!((total.bytes, total.kept), (992_000, bytes));
         assert_eq!(total.left, Some(Duration::from_secs(8)));
+    }
+
+    #[test]
+    fn what_proves_wrong_was_not_kept() {
+        let begin = Instant::now();
+        let mut meter = Meter::new(Work::Copy, begin);
+        meter.take(&planned(0, 1000));
+        for (bytes, moved, kept) in [(1000, 1000, 1000), (600, 600, 600), (600, 50, 50)] {
+            meter.take(&Event::Resumed { item: 0, bytes });
+            let bytes = moved;
+            meter.take(&Event::Moved { item: 0, bytes });
+            let total = meter.total(begin);
+            assert_eq!((total.kept, total.bytes), (kept, moved));
+        }
     }
 
     #[test]

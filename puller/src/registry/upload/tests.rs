@@ -370,7 +370,10 @@ async fn a_registry_finds_a_blob_by_itself_or_is_not_bothered() {
     let finds = Server::start(|_, _| Reply::new(201, "").with("Location", "/v2/app/blobs/x"));
     assert!(matches!(ask(&registry(&finds)).await, Mount::Done));
     let path = &finds.seen_like("POST ")[0].path;
-    assert!(path.contains("mount=sha256") && !path.contains("from="), "{path}");
+    assert!(
+        path.contains("mount=sha256") && !path.contains("from="),
+        "{path}"
+    );
     // One that does not look has begun the upload with the same answer.
     let bytes = noise(14, 1000);
     let begins = breaking(usize::MAX, bytes.len());
