@@ -180,7 +180,7 @@ async fn a_blob_is_mounted_from_where_it_is_known_to_be() {
             let challenge = format!("Bearer realm=\"{realm}\"");
             return Reply::new(401, "").with("WWW-Authenticate", challenge);
         }
-        match request.path.contains("mount=") {
+        match request.path.contains("&from=") {
             true => Reply::new(201, "").with("Location", "/v2/app/blobs/x"),
             false => empty(request),
         }
