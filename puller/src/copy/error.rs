@@ -10,6 +10,7 @@ use strata_oci::{Descriptor, Digest};
 use crate::fetch::PullError;
 use crate::push::PushError;
 use crate::registry::RegistryError;
+use crate::store::StoreError;
 
 /// A copy that failed. The target names nothing that it did not name before: names move last.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,12 @@ pub enum CopyError {
         /// The registry's words.
         source: RegistryError,
     },
+    /// Images for several platforms, where one image has a place.
+    #[error("{0} platforms are wanted, and the store has one image under each name: say --platform once")]
+    NotOnePlatform(usize),
+    /// The local store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A digest in the target that is not the source's.
     #[error("the source has digest {actual}, so it cannot be copied to {wanted}: copy it to a tag")]
     Target {

@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_distribution::Reference;
 use strata_oci::layout::{ArchiveWriter, Contents, LayoutWriter, REF_NAME};
 use strata_oci::media::{self, ManifestKind};
-use strata_oci::{Descriptor, Digest, Manifest};
+use strata_oci::{Descriptor, Digest, Manifest, Platform};
 
 use super::plan::{Companion, Found};
 use super::reader::companion_name;
 use super::sink::Sink;
 use super::{ArchiveKind, Copier, CopyError, CopyReport, Platforms, Source, Target};
+use crate::fetch::{self, PullOptions, PullReport};
 use crate::push::content::Content;
 use crate::push::{Document, Plan};
 use crate::registry::{Registry, RegistryError, referrers_tag};
+use crate::store::Store;
 
 impl Copier {
     /// Copies one image or index. See [`copy`](super::copy).
@@ -24,6 +27,41 @@ impl Copier {
             Target::Registry(reference) => self.to_registry(source, reference).await,
             Target::Layout { dir, name } => self.to_layout(source, dir, name.as_deref()).await,
         }
+    }
+
+    /// Brings one image into the local store under a name, unpacked, as a pull does.
+    ///
+    /// # Errors
+    /// See [`CopyError`]; then nothing of it is visible that was not before.
+    pub async fn to_store(
+        &self,
+        source: &Source,
+        store: &Arc<Store>,
+        name: &Reference,
+    ) -> Result<PullReport, CopyError> {
+        let platform = match &self.options.platforms {
+            Platforms::All => None,
+            Platforms::One(one) => Some(one.clone()),
+            Platforms::Some(several) => {
+                return Err(CopyError::NotOnePlatform(several.len()));
+            }
+        };
+        let options = PullOptions {
+            platform: platform.clone(),
+            registry: self.options.source.clone(),
+            parallel: self.options.parallel,
+        };
+        let progress = self.progress.clone();
+        if let Source::Registry(from) = source {
+            let pulled = fetch::pull(store.clone(), from, &options, progress).await?;
+            store.tag(&pulled.image, &name.whole())?;
+            return Ok(pulled);
+        }
+        let one = self.with(Platforms::One(platform.unwrap_or_else(Platform::host)), false);
+        let mut workplace = None;
+        let nothing = async |_: &Digest| Ok(false);
+        let found = one.find(source, &mut workplace, nothing).await?;
+        Ok(fetch::load(store.clone(), name, &found.plan, &options, progress).await?)
     }
 
     async fn to_registry(

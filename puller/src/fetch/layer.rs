@@ -1,9 +1,14 @@
-//! One layer: its blob downloads into a file while the unpacker follows it; both must prove it.
+//! One layer: its blob downloads into a file while the unpacker follows it; both must prove it. One whose blob
+//! is in a file here is unpacked from there.
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use strata_oci::Digest;
+use strata_oci::verify::VerifyingReader;
 
 use super::error::LayerFailure;
 use super::follow::{Follower, follow};
@@ -18,9 +23,16 @@ use crate::transfer::Partial;
 /// What fetching layers needs.
 pub(super) struct Fetcher {
     pub(super) store: Arc<Store>,
-    pub(super) registry: Arc<Registry>,
-    pub(super) repository: String,
+    pub(super) supply: Supply,
     pub(super) progress: Arc<dyn Progress>,
+}
+
+/// Where blobs are to be had.
+pub(super) enum Supply {
+    /// From a repository of a registry.
+    Registry(Arc<Registry>, String),
+    /// From files here, each from a byte on.
+    Files(HashMap<Digest, (PathBuf, u64)>),
 }
 
 /// A layer that is proved and waits for its image to be published.
@@ -34,18 +46,77 @@ pub(super) struct Fetched {
 }
 
 impl Fetcher {
-    /// Brings a layer here. Bytes that earlier tries kept and that prove wrong are fetched again,
-    /// once: a power cut can leave such.
+    /// Brings a layer here.
     pub(super) async fn fetch(
         &self,
+        item: usize,
+        layer: &LayerPlan,
+    ) -> Result<Fetched, LayerFailure> {
+        match &self.supply {
+            Supply::Registry(registry, repository) => {
+                self.download(registry, repository, item, layer).await
+            }
+            Supply::Files(files) => {
+                let place = files.get(&layer.blob.digest).cloned();
+                let place = place.ok_or(LayerFailure::Absent)?;
+                self.open(place, item, layer).await
+            }
+        }
+    }
+
+    /// From a file here: nothing of it is kept twice.
+    async fn open(
+        &self,
+        (path, offset): (PathBuf, u64),
+        item: usize,
+        layer: &LayerPlan,
+    ) -> Result<Fetched, LayerFailure> {
+        let (store, blob) = (self.store.clone(), layer.blob.clone());
+        let options = self.store.unpack_options();
+        let progress = self.progress.clone();
+        let work = move || -> Result<_, LayerFailure> {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            let bytes = VerifyingReader::new(file.take(blob.size), blob.digest, blob.size);
+            let mut bytes = Reported {
+                bytes,
+                at: 0,
+                report: &|bytes| progress.event(Event::Moved { item, bytes }),
+            };
+            let staging = store.stage()?;
+            let report = |bytes| progress.event(Event::Unpacked { item, bytes });
+            let unpacked = layer::unpack(&mut bytes, staging.path(), &options, &report);
+            let meta = unpacked.map_err(LayerFailure::Unpack)?;
+            // The unpacker may have had enough before the end, where the digest is proved.
+            io::copy(&mut bytes, &mut io::sink())?;
+            Ok((staging, meta))
+        };
+        let unpacked = tokio::task::spawn_blocking(work).await;
+        let (staging, meta) = unpacked.map_err(|_| LayerFailure::Interrupted)??;
+        let (staging, meta) = prove(layer, staging, meta)?;
+        Ok(Fetched {
+            staging,
+            meta,
+            travelled: layer.blob.size,
+            blob: layer.blob.digest.clone(),
+        })
+    }
+
+    /// Over the network. Bytes that earlier tries kept and that prove wrong are fetched again, once: a power
+    /// cut can leave such.
+    async fn download(
+        &self,
+        registry: &Arc<Registry>,
+        repository: &str,
         item: usize,
         layer: &LayerPlan,
     ) -> Result<Fetched, LayerFailure> {
         let path = self.store.partial_path(&layer.blob.digest);
         let mut travelled = 0;
         loop {
+            let from = (registry, repository);
             let (kept, result) = self
-                .attempt(item, layer, path.clone(), &mut travelled)
+                .attempt(from, item, layer, path.clone(), &mut travelled)
                 .await;
             match result {
                 Ok((staging, meta)) => {
@@ -59,7 +130,7 @@ impl Fetcher {
                 Err(error) if error.is_of_the_bytes() => {
                     self.store.drop_partial(&layer.blob.digest);
                     let blob = &layer.blob.digest;
-                    let by_mirror = self.registry.distrust(blob, &error.to_string());
+                    let by_mirror = registry.distrust(blob, &error.to_string());
                     if kept == 0 && !by_mirror {
                         return Err(error);
                     }
@@ -73,6 +144,7 @@ impl Fetcher {
 
     async fn attempt(
         &self,
+        (registry, repository): (&Arc<Registry>, &str),
         item: usize,
         layer: &LayerPlan,
         path: PathBuf,
@@ -93,8 +165,8 @@ impl Fetcher {
         let (writer, follower) = follow(reader);
         let unpacking = self.unpack(item, follower, staging);
         let download = Download {
-            registry: &self.registry,
-            repository: &self.repository,
+            registry,
+            repository,
             blob: &layer.blob,
             item,
             progress: &self.progress,
@@ -127,6 +199,22 @@ impl Fetcher {
             Ok(unpacked) => unpacked.map_err(LayerFailure::Unpack),
             Err(_) => Err(LayerFailure::Interrupted),
         }
+    }
+}
+
+/// Bytes that are told of as they pass.
+struct Reported<'a, R> {
+    bytes: R,
+    at: u64,
+    report: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<R: Read> Read for Reported<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.bytes.read(buffer)?;
+        self.at += count as u64;
+        (self.report)(self.at);
+        Ok(count)
     }
 }
 

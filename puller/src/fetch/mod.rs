@@ -6,6 +6,7 @@
 mod error;
 mod follow;
 mod layer;
+mod load;
 mod plan;
 mod resolve;
 #[cfg(test)]
@@ -23,13 +24,14 @@ use strata_oci::config::{ImageConfig, MAX_CONFIG};
 use strata_oci::{Digest, Platform};
 
 pub use error::{LayerFailure, PullError};
+pub(crate) use load::load;
 pub use resolve::manifest;
 pub(crate) use resolve::parse;
 
 use crate::progress::{Event, How, Progress};
 use crate::registry::{Registry, RegistryOptions};
 use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
-use layer::{Fetched, Fetcher};
+use layer::{Fetched, Fetcher, Supply};
 use plan::LayerPlan;
 use resolve::{Resolved, selector};
 use writeback::Writeback;
@@ -104,7 +106,44 @@ pub async fn pull(
     }
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let resolved = resolve::resolve(&registry, reference, &platform).await?;
-    let config = config_bytes(&store, &registry, reference.repository(), &resolved).await?;
+    let repository = reference.repository().to_owned();
+    let config = config_bytes(&store, &registry, &repository, &resolved).await?;
+    let origin = (reference.registry().to_owned(), repository.clone());
+    let found = Found {
+        reference,
+        resolved,
+        config,
+        supply: Supply::Registry(registry, repository),
+        origin: Some(origin),
+    };
+    bring(store, found, options, progress).await
+}
+
+/// An image whose layers are to be brought here.
+struct Found<'a> {
+    reference: &'a Reference,
+    resolved: Resolved,
+    config: Vec<u8>,
+    supply: Supply,
+    /// The registry and repository that have it.
+    origin: Option<(String, String)>,
+}
+
+/// Brings the layers here that are missing, and shows the image when all are.
+async fn bring(
+    store: Arc<Store>,
+    found: Found<'_>,
+    options: &PullOptions,
+    progress: Arc<dyn Progress>,
+) -> Result<PullReport, PullError> {
+    let Found {
+        reference,
+        resolved,
+        config,
+        supply,
+        origin,
+    } = found;
+    let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let config_digest = Digest::of(&config);
     let parsed = plan::read_config(&config_digest, &config)?;
     let layers = plan::layers(&resolved.manifest, &config_digest, &parsed)?;
@@ -136,15 +175,14 @@ pub async fn pull(
     wanted.sort_by_key(|item| std::cmp::Reverse(layers[*item].blob.size));
     let fetcher = Fetcher {
         store: store.clone(),
-        registry: registry.clone(),
-        repository: reference.repository().to_owned(),
+        supply,
         progress: progress.clone(),
     };
     let writeback = (!wanted.is_empty()).then(|| Writeback::begin(store.root()));
     let fetched = fetch_all(&fetcher, &layers, &wanted, options.parallel).await?;
     drop(writeback);
     let travelled = fetched.values().map(|f| f.travelled).sum();
-    let image = publish(&store, reference, &resolved, config, fetched).await?;
+    let image = publish(&store, reference, &resolved, config, origin, fetched).await?;
     drop(claims);
     let reports = layers.iter().enumerate().map(|(item, layer)| LayerReport {
         diff_id: layer.diff_id.clone(),
@@ -293,16 +331,16 @@ async fn publish(
     reference: &Reference,
     resolved: &Resolved,
     config: Vec<u8>,
+    origin: Option<(String, String)>,
     fetched: HashMap<usize, Fetched>,
 ) -> Result<Image, PullError> {
-    let registry = reference.registry().to_owned();
     let image = NewImage {
         reference: Some(reference.whole()),
         resolved: resolved.digest.clone(),
         manifest: resolved.raw.bytes.to_vec(),
         media_type: resolved.manifest.media_type.clone(),
         config,
-        origin: Some((registry, reference.repository().to_owned())),
+        origin,
     };
     let store = store.clone();
     let work = move || {

@@ -12,8 +12,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_distribution::Reference;
 use strata::copy::{ArchiveKind, Copier, CopyOptions, CopyReport, Platforms, Source, Target};
-use strata::fetch::{self, PullOptions};
-use strata::progress::Progress;
+use strata::progress::{How, Progress};
+use strata::push::BlobReport;
 use strata::store::Store;
 use strata_oci::Platform;
 use strata_oci::location::Location;
@@ -227,7 +227,7 @@ impl Archive<'_> {
     }
 }
 
-/// Into the store an image is pulled, because the store keeps layers and no blobs.
+/// Into the store an image is unpacked, because it keeps layers and no blobs.
 async fn to_store(
     store: &Arc<Store>,
     options: CopyOptions,
@@ -235,33 +235,27 @@ async fn to_store(
     name: &str,
     progress: Arc<dyn Progress>,
 ) -> Result<(String, CopyReport)> {
-    let [
-        Wanted {
-            source: Source::Registry(from),
-            ..
-        },
-    ] = wanted
-    else {
-        bail!(
-            "only one image of a registry can be copied into the store: push others to one first"
-        );
+    let [image] = wanted else {
+        bail!("several images cannot have one name: copy them one by one");
     };
+    ensure!(
+        !matches!(image.source, Source::Store { .. }),
+        "it is in the store: `strata tag` gives it another name"
+    );
     let to: Reference = reference(name)?;
-    let options = PullOptions {
-        platform: match options.platforms {
-            Platforms::All => None,
-            platforms => Some(one(platforms, "the store")?),
-        },
-        registry: options.source,
-        parallel: options.parallel,
-    };
-    let full = from.whole();
-    let pulled = fetch::pull(store.clone(), from, &options, progress).await;
-    let pulled = pulled.with_context(|| format!("pulling {full}"))?;
-    store.tag(&pulled.image, &to.whole())?;
+    let copier = Copier::new(options, progress);
+    let brought = copier.to_store(&image.source, store, &to).await;
+    let brought = brought.with_context(|| format!("copying {} to store:{name}", image.text))?;
+    let blobs = brought.layers.into_iter().map(|layer| BlobReport {
+        digest: layer.digest,
+        size: layer.size,
+        how: if layer.fetched { How::Fetched } else { How::Reused },
+    });
     let report = CopyReport {
-        digest: Some(pulled.resolved),
-        bytes: pulled.bytes_fetched,
+        digest: Some(brought.resolved),
+        manifests: 1,
+        blobs: blobs.collect(),
+        bytes: brought.bytes_fetched,
         ..CopyReport::default()
     };
     Ok((format!("store:{}", to.whole()), report))
