@@ -431,7 +431,10 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
     ];
     for (number, place) in places.iter().enumerate() {
         done(s.copy(&[&from, place]));
-        let store = Strata::at(s.strata.program().to_owned(), s.place.join(format!("store-{number}")));
+        let store = Strata::at(
+            s.strata.program().to_owned(),
+            s.place.join(format!("store-{number}")),
+        );
         let name = format!("here.example/app:v{number}");
         let to = format!("store:{name}");
         let copy = |store: &Strata| {
@@ -441,35 +444,61 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
         let report = copy(&store);
         assert_eq!(report["bytes_present"], 0, "{place}");
         assert_eq!(store.layers().len(), 2, "{place}");
-        assert!(store.images().to_string().contains("here.example/app"), "{place}");
+        assert!(
+            store.images().to_string().contains("here.example/app"),
+            "{place}"
+        );
         assert!(store.leftovers().is_empty(), "{:?}", store.leftovers());
         for layer in &image.layers {
             assert!(store.layer(&layer.diff_id).join("fs").is_dir(), "{place}");
         }
         // What is here is not unpacked again, wherever it comes from.
         assert_eq!(copy(&store)["bytes_copied"], 0, "{place}");
-        let pulled = s.home.run(&store, &["pull", "--format", "json", &from]).ok();
-        assert!(pulled.out().contains("\"bytes_fetched\": 0"), "{}", pulled.story());
+        let pulled = s
+            .home
+            .run(&store, &["pull", "--format", "json", &from])
+            .ok();
+        assert!(
+            pulled.out().contains("\"bytes_fetched\": 0"),
+            "{}",
+            pulled.story()
+        );
     }
     // An incremental one needs what it builds on.
     let base = Image::new(&image.layers[..1]);
     server.api().push(&base, "app", "base");
     let (whole, rest) = (path("base.tar"), path("rest.tar"));
-    done(s.copy(&[&server.reference("app", "base"), &format!("oci-archive:{whole}")]));
+    done(s.copy(&[
+        &server.reference("app", "base"),
+        &format!("oci-archive:{whole}"),
+    ]));
     let archive = format!("oci-archive:{rest}");
     done(s.copy(&["--since", &whole, &from, &archive]));
     let to = "store:here.example/rest:v1";
-    s.copy(&[&archive, to]).refused().says(image.layers[0].digest.hex());
-    assert!(s.strata.layers().is_empty(), "nothing is shown before all is there");
-    done(s.copy(&[&format!("oci-archive:{whole}"), "store:here.example/base:v1"]));
-    assert_eq!(done(s.copy(&[&archive, to]))["digest"], image.digest.to_string());
+    s.copy(&[&archive, to])
+        .refused()
+        .says(image.layers[0].digest.hex());
+    assert!(
+        s.strata.layers().is_empty(),
+        "nothing is shown before all is there"
+    );
+    done(s.copy(&[
+        &format!("oci-archive:{whole}"),
+        "store:here.example/base:v1",
+    ]));
+    assert_eq!(
+        done(s.copy(&[&archive, to]))["digest"],
+        image.digest.to_string()
+    );
 }
 
 #[test]
 fn a_layout_with_wrong_bytes_does_not_get_into_the_store() {
     let s = Scene::new();
     let image = image(1);
-    image.write_layout(&s.place.join("here"), "v1").expect("write");
+    image
+        .write_layout(&s.place.join("here"), "v1")
+        .expect("write");
     let digest = &image.layers[1].digest;
     let blob = s.place.join(format!("here/blobs/sha256/{}", digest.hex()));
     let mut bytes = std::fs::read(&blob).expect("read");

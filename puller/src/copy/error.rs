@@ -71,7 +71,9 @@ pub enum CopyError {
         source: RegistryError,
     },
     /// Images for several platforms, where one image has a place.
-    #[error("{0} platforms are wanted, and the store has one image under each name: say --platform once")]
+    #[error(
+        "{0} platforms are wanted, and the store has one image under each name: say --platform once"
+    )]
     NotOnePlatform(usize),
     /// The local store.
     #[error(transparent)]

@@ -57,7 +57,10 @@ impl Copier {
             store.tag(&pulled.image, &name.whole())?;
             return Ok(pulled);
         }
-        let one = self.with(Platforms::One(platform.unwrap_or_else(Platform::host)), false);
+        let one = self.with(
+            Platforms::One(platform.unwrap_or_else(Platform::host)),
+            false,
+        );
         let mut workplace = None;
         let nothing = async |_: &Digest| Ok(false);
         let found = one.find(source, &mut workplace, nothing).await?;

@@ -89,7 +89,9 @@ pub enum LayerFailure {
     #[error("the registry's {0}")]
     Content(#[from] VerifyError),
     /// An incremental archive left it out, and it is not here either.
-    #[error("the source does not hold it, and it is not here: copy what the source builds on first")]
+    #[error(
+        "the source does not hold it, and it is not here: copy what the source builds on first"
+    )]
     Absent,
     /// The unpacked content is not what the configuration names.
     #[error("its unpacked content has digest {actual}, but the configuration says {expected}")]

@@ -11,8 +11,8 @@ use strata_oci::verify::VerifyingReader;
 use strata_oci::{Descriptor, Digest};
 
 use super::layer::Supply;
-use super::{Found, PullError, PullOptions, PullReport, bring, parse, plan};
 use super::resolve::Resolved;
+use super::{Found, PullError, PullOptions, PullReport, bring, parse, plan};
 use crate::progress::Progress;
 use crate::push::content::Content;
 use crate::push::{Document, Plan};
@@ -37,10 +37,12 @@ pub(crate) async fn load(
     let mut config = None;
     for (blob, content) in &plan.blobs {
         if blob.digest == wanted.digest {
-            config = Some(config_bytes(blob, content).map_err(|error| PullError::Config {
-                digest: blob.digest.clone(),
-                why: error.to_string(),
-            })?);
+            config = Some(
+                config_bytes(blob, content).map_err(|error| PullError::Config {
+                    digest: blob.digest.clone(),
+                    why: error.to_string(),
+                })?,
+            );
         }
         if let Content::File { path, offset } = content {
             files.insert(blob.digest.clone(), (path.clone(), *offset));

@@ -249,7 +249,11 @@ async fn to_store(
     let blobs = brought.layers.into_iter().map(|layer| BlobReport {
         digest: layer.digest,
         size: layer.size,
-        how: if layer.fetched { How::Fetched } else { How::Reused },
+        how: if layer.fetched {
+            How::Fetched
+        } else {
+            How::Reused
+        },
     });
     let report = CopyReport {
         digest: Some(brought.resolved),
