@@ -23,6 +23,8 @@ use {super::Transport, crate::config::target::Target};
 const MAX_REDIRECTS: usize = 5;
 /// More at once are an attack on a registry.
 const MAX_CONNECTIONS: usize = 256;
+/// Chunks of a body that may be of any size; more have to be worth their while.
+const MAX_CRUMBS: usize = 4096;
 /// No error document that is worth showing is longer.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
@@ -326,6 +328,7 @@ impl Http {
         what: &str,
     ) -> Result<Vec<u8>, RegistryError> {
         let mut bytes = Vec::new();
+        let mut chunks = 0;
         let host = authority(response.url());
         let unreachable = |reason| RegistryError::Unreachable {
             host: host.clone(),
@@ -343,11 +346,17 @@ impl Http {
             let Some(chunk) = chunk else {
                 return Ok(bytes);
             };
+            let invalid = |why| RegistryError::Protocol {
+                what: what.to_owned(),
+                why,
+            };
             if bytes.len() + chunk.len() > max {
-                return Err(RegistryError::Protocol {
-                    what: what.to_owned(),
-                    why: format!("more than {max} bytes"),
-                });
+                return Err(invalid(format!("more than {max} bytes")));
+            }
+            // Each costs as much as a large one.
+            chunks += 1;
+            if chunks > MAX_CRUMBS + bytes.len() / 64 {
+                return Err(invalid("it comes in crumbs".to_owned()));
             }
             bytes.extend_from_slice(&chunk);
         }
