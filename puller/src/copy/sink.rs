@@ -220,6 +220,7 @@ async fn send(
             progress.event(Event::Moved { item, bytes });
         }),
     };
+    let _turn = content.turn().await;
     let sent = registry.put_blob(repository, session, &upload).await?;
     Ok((How::Uploaded, sent))
 }

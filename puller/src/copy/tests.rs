@@ -296,3 +296,25 @@ async fn wrong_bytes_do_not_reach_another_registry_and_are_not_asked_for_again()
     assert_eq!(asked.len(), 1);
     assert!(target.seen_like("PUT /v2/app/manifests").is_empty());
 }
+
+/// An upload that waited for its source would be given up by either side.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_upload_begins_before_its_source_may_be_asked() {
+    let image = TestImage::new(&[100_000, 100_001, 100_002, 100_003]);
+    let served = image.clone();
+    let source = Server::start(move |request, _| served.answer(request).slow(2000));
+    let target = Server::start(|request, _| match request.method.as_str() {
+        "POST" => Reply::new(202, "").with("Location", "/v2/app/blobs/uploads/1"),
+        "PUT" => Reply::new(201, ""),
+        _ => Reply::new(404, ""),
+    });
+    let mut options = options();
+    options.source.connections = std::num::NonZeroUsize::new(1);
+    options.target.timeouts.idle = Duration::from_millis(400);
+    let to = Reference::with_tag(target.host(), "app".into(), "v1".into());
+    let to = Target::Registry(to);
+    let report = copy(&from(&source, "v1"), &to, options, Arc::new(Silent)).await;
+    assert_eq!(report.expect("copied").blobs.len(), 5);
+    assert_eq!(target.seen_like("PUT /v2/app/blobs/").len(), 5);
+    assert_eq!(gets(&source), [0; 5]);
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use strata_oci::Descriptor;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::proof::{Passage, Proof};
 
@@ -43,6 +43,14 @@ pub(crate) enum Content {
 }
 
 impl Content {
+    /// Waits until the registry that the bytes are in may be asked; to be held while they are sent.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        match self {
+            Self::Registry { registry, .. } => registry.turn().await,
+            _ => None,
+        }
+    }
+
     /// For reading the bytes of `blob`, from any offset and as often as tries need it.
     pub(crate) fn reader(&self, blob: &Descriptor) -> Reader {
         Reader {
@@ -145,7 +153,8 @@ async fn relay(
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
     let blob = &passage.proof.blob;
-    let mut body = BlobStream::new(registry.clone(), repository, blob, passage.start());
+    let body = BlobStream::new(registry.clone(), repository, blob, passage.start());
+    let mut body = body.in_turn();
     while !passage.is_over() {
         let Some(chunk) = body.next().await.map_err(io::Error::other)? else {
             return passage.end();

@@ -280,6 +280,7 @@ impl Sender<'_> {
             body: &|from| reader.chunks(from),
             progress: Arc::new(move |bytes| progress.event(Event::Moved { item, bytes })),
         };
+        let _turn = content.turn().await;
         self.registry.put_blob(repository, session, &upload).await?;
         Ok(How::Uploaded)
     }

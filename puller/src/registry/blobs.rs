@@ -135,13 +135,24 @@ impl Registry {
         blob: &Descriptor,
         span: Range<u64>,
     ) -> Result<BlobBody, OpenBlobError> {
+        self.open_in_turn(repository, blob, span, false).await
+    }
+
+    /// [`Registry::open_blob`]; `has_turn`: whoever asks holds a [`Registry::turn`].
+    pub(super) async fn open_in_turn(
+        &self,
+        repository: &str,
+        blob: &Descriptor,
+        span: Range<u64>,
+        has_turn: bool,
+    ) -> Result<BlobBody, OpenBlobError> {
         let steps = self.steps(repository, Want::Blob);
         let mut steps = steps.map_err(OpenBlobError::Other)?;
         loop {
             let step = steps.take();
             match step
                 .site(self)
-                .open_here(&step.repository, blob, span.clone())
+                .open_here(&step.repository, blob, span.clone(), has_turn)
                 .await
             {
                 Ok(body) => {
@@ -161,6 +172,7 @@ impl Registry {
         repository: &str,
         blob: &Descriptor,
         span: Range<u64>,
+        has_turn: bool,
     ) -> Result<BlobBody, OpenBlobError> {
         let what = format!("blob {}", blob.digest);
         let url = self.url(repository, &format!("blobs/{}", blob.digest));
@@ -175,8 +187,10 @@ impl Registry {
             let range = range.map_err(|e| OpenBlobError::Other(protocol(&what, e.to_string())))?;
             call.headers.insert(RANGE, range);
         }
-        // Closed never: then there is no limit.
-        let permit = self.http.downloads.clone().acquire_owned().await.ok();
+        let permit = match has_turn {
+            true => None,
+            false => self.turn().await,
+        };
         let response = self.expect(&call, &Scope::pull(repository)).await;
         let response = response.map_err(|error| match error {
             RegistryError::Status { status: 416, .. } => OpenBlobError::Range(error),
@@ -201,6 +215,13 @@ impl Registry {
             timeouts: self.http.timeouts,
             _permit: permit,
         })
+    }
+
+    /// Waits until one connection more is allowed; it counts as used until this is dropped. For what is passed on while
+    /// it comes: once an upload has begun, it must not wait for its source.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        self.http.downloads.clone().acquire_owned().await.ok()
     }
 
     /// How many more connections the host may be asked on at once.

@@ -31,6 +31,7 @@ pub struct BlobStream {
     watch: Watch,
     travelled: Arc<AtomicU64>,
     retrying: Option<Retrying>,
+    has_turn: bool,
 }
 
 /// Told why a connection is given up, and how long it takes until the next is opened.
@@ -63,6 +64,7 @@ impl BlobStream {
             failures: 0,
             travelled: Arc::default(),
             retrying: None,
+            has_turn: false,
         }
     }
 
@@ -70,6 +72,13 @@ impl BlobStream {
     #[must_use]
     pub fn telling(mut self, retrying: Option<Retrying>) -> Self {
         self.retrying = retrying;
+        self
+    }
+
+    /// Whoever reads holds a [`Registry::turn`].
+    #[must_use]
+    pub(crate) fn in_turn(mut self) -> Self {
+        self.has_turn = true;
         self
     }
 
@@ -147,7 +156,10 @@ impl BlobStream {
                 true => self.span.clone(),
                 false => 0..self.blob.size,
             };
-            let opened = self.registry.open_blob(&self.repository, &self.blob, span);
+            let (repository, blob) = (&self.repository, &self.blob);
+            let opened = self
+                .registry
+                .open_in_turn(repository, blob, span, self.has_turn);
             match opened.await {
                 Ok(body) => {
                     self.skip = self.span.start.saturating_sub(body.start);
