@@ -112,6 +112,7 @@ pub fn range(data: &[u8]) {
         return;
     };
     let size = u64::from_le_bytes(*size);
+    // A header that is no text counts as none, as in the server.
     let header = std::str::from_utf8(header).ok();
     if let Part::Bytes(part) = range::of_blob(header, size) {
         assert!(

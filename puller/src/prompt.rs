@@ -58,6 +58,7 @@ impl Quiet {
 
 impl Drop for Quiet {
     fn drop(&mut self) {
+        // A terminal that has gone needs no echo.
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
     }
 }

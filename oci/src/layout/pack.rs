@@ -260,7 +260,7 @@ fn is_ours(file: &File, part: &Path) -> io::Result<bool> {
     if rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(false);
     }
-    // Whoever held it may have given it its name.
+    // Whoever held it may have given it its name. One that cannot be looked at is not ours: another name is taken.
     let named = fs::symlink_metadata(part).ok();
     Ok(named.is_some_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
 }
@@ -268,6 +268,7 @@ fn is_ours(file: &File, part: &Path) -> io::Result<bool> {
 impl Drop for ArchiveWriter {
     fn drop(&mut self) {
         if !self.named && !self.is_worth_keeping() {
+            // What stays is only in the way until the next try takes it up.
             let _ = fs::remove_file(&self.part);
         }
     }

@@ -150,6 +150,7 @@ impl LayoutWriter {
         }
         // What lies there still is left for another try. Another process that works there leaves last.
         if flock(&self.workplace, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            // Not empty: so it stays. Should the lock stay as it is, others wait until this writer is closed.
             let _ = fs::remove_dir(self.dir.join(WORKPLACE));
             let _ = flock(&self.workplace, FlockOperation::LockShared);
         }
