@@ -244,6 +244,12 @@ pub(crate) fn rfc3339(time: i64) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
+/// A time of RFC 3339 in seconds since 1970; `None` for what is none.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Some(time.unix_timestamp())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

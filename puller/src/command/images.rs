@@ -163,7 +163,8 @@ fn created(image: &Image) -> i64 {
         .map_or(image.added, |time| time.unix_timestamp())
 }
 
-fn id(image: &Image, whole: bool) -> String {
+/// An image's id.
+pub(super) fn id(image: &Image, whole: bool) -> String {
     if whole {
         image.id.to_string()
     } else {

@@ -5,6 +5,7 @@ pub(crate) mod blob;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod digest;
+pub(crate) mod history;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
