@@ -5,6 +5,7 @@
 //! A process ends with the value that owns it, by its id.
 
 pub mod api;
+pub mod archive;
 pub mod bench;
 pub mod binaries;
 pub mod certificates;
@@ -18,6 +19,7 @@ pub mod fake;
 pub mod faulty;
 pub mod forgetful;
 pub mod home;
+pub mod hostile;
 pub mod http;
 pub mod image;
 pub mod machine;

@@ -4,7 +4,7 @@
 //! concern lower layers, so their place among the entries must not matter (image-spec, layer.md,
 //! "Whiteouts"), and a directory's time changes while files are made in it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, Write};
 use std::os::unix::fs::FileExt;
@@ -51,7 +51,7 @@ pub(super) fn extract<R: BufRead>(
         tree: Tree::create(layer, options.limits.names)?,
         record,
         attributes: Attributes::new(options, exact_modes),
-        directories: HashMap::new(),
+        directories: BTreeMap::new(),
         removed: BTreeSet::new(),
         opaque: BTreeSet::new(),
         kept: Vec::new(),
@@ -75,7 +75,7 @@ pub(super) struct Extractor<'a, R> {
     record: RecordWriter,
     pub(super) attributes: Attributes,
     /// Directories that entries name, by real path.
-    pub(super) directories: HashMap<Vec<u8>, Metadata>,
+    pub(super) directories: BTreeMap<Vec<u8>, Metadata>,
     /// Paths that are whited out, and directories whose lower content is.
     pub(super) removed: BTreeSet<Vec<u8>>,
     pub(super) opaque: BTreeSet<Vec<u8>>,
@@ -321,8 +321,12 @@ impl<R: BufRead> Extractor<'_, R> {
         let path = name::join(&parent.path, last);
         self.tree.hold(&path)?;
         self.tree.displace(parent, last, self.kept.len())?;
-        self.directories
-            .retain(|directory, _| !name::is_within(directory, &path));
+        // Found, not looked for: an archive can replace as much as it likes.
+        let below = self.directories.range(name::below(&path));
+        let below: Vec<Vec<u8>> = below.map(|(directory, _)| directory.clone()).collect();
+        for directory in below.iter().chain([&path]) {
+            self.directories.remove(directory);
+        }
         self.kept.push(Kept {
             path: escape(&path),
             items: self.record.items(),
@@ -360,7 +364,7 @@ impl<R: BufRead> Extractor<'_, R> {
         }
         let recorded = self.record.finish();
         let recorded = recorded.map_err(LayerError::io("write", &self.layer.join(record::FILE)))?;
-        let mut implied: BTreeSet<Vec<u8>> = self.tree.implied.into_iter().collect();
+        let mut implied = self.tree.implied;
         if !self.directories.contains_key(&b""[..]) {
             implied.insert(Vec::new());
         }

@@ -4,6 +4,8 @@
 //! A name is relative to the layer's root, with or without a slash in front. `.` and `..` are taken
 //! away as text; a `..` that would leave the root is refused.
 
+use std::ops::Range;
+
 use super::error::Refusal;
 
 /// What a cleaned name stands for.
@@ -95,6 +97,11 @@ pub(super) fn is_within(path: &[u8], directory: &[u8]) -> bool {
     }
 }
 
+/// What is below a path, where paths are in order of their bytes: `0` comes after `/`.
+pub(super) fn below(path: &[u8]) -> Range<Vec<u8>> {
+    [path, b"/"].concat()..[path, b"0"].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +158,19 @@ mod tests {
         assert_eq!(ancestors(b"").count(), 1);
         assert!(is_within(b"a/b", b"a") && is_within(b"a", b"a") && is_within(b"a", b""));
         assert!(!is_within(b"ab", b"a"));
+        for (path, is) in [
+            ("a/b", true),
+            ("a/b/c", true),
+            ("a", false),
+            ("a!", false),
+            ("a0", false),
+        ] {
+            assert_eq!(
+                below(b"a").contains(&path.as_bytes().to_vec()),
+                is,
+                "{path}"
+            );
+        }
     }
 
     proptest! {

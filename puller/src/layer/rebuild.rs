@@ -1,5 +1,6 @@
 //! The identical archive again, from the record and the tree.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
@@ -107,8 +108,8 @@ fn copy(
 struct Contents<'a> {
     dir: &'a Path,
     root: OwnedFd,
-    /// What was replaced, in order: path, and content items written before.
-    kept: Vec<(Vec<u8>, u64)>,
+    /// What was replaced, by path: content items written before, and its number, both ascending.
+    kept: HashMap<Vec<u8>, Vec<(u64, usize)>>,
     items: u64,
 }
 
@@ -126,14 +127,15 @@ impl<'a> Contents<'a> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(LayerError::io("read", &index)(error)),
         };
-        let kept = kept
-            .iter()
-            .map(|kept| (unescape(&kept.path), kept.items))
-            .collect();
+        let mut by_path: HashMap<_, Vec<_>> = HashMap::new();
+        for (number, kept) in kept.iter().enumerate() {
+            let all = by_path.entry(unescape(&kept.path)).or_default();
+            all.push((kept.items, number));
+        }
         Ok(Self {
             dir,
             root,
-            kept,
+            kept: by_path,
             items: 0,
         })
     }
@@ -143,11 +145,14 @@ impl<'a> Contents<'a> {
         let item = self.items;
         self.items += 1;
         // The first replacement after it is where it went: afterwards nothing moves any more.
-        let gone = |kept: &(Vec<u8>, u64)| kept.1 > item && name::is_within(path, &kept.0);
-        let real = match self.kept.iter().position(gone) {
-            Some(number) => {
-                let rest = &path[self.kept[number].0.len()..];
-                [format!("{KEPT}/{number}").as_bytes(), rest].concat()
+        let gone = name::ancestors(path).filter_map(|above| {
+            let all = self.kept.get(above)?;
+            let next = all.partition_point(|(items, _)| *items <= item);
+            all.get(next).map(|(_, number)| (*number, above.len()))
+        });
+        let real = match gone.min() {
+            Some((number, above)) => {
+                [format!("{KEPT}/{number}").as_bytes(), &path[above..]].concat()
             }
             None => [b"fs/", path].concat(),
         };

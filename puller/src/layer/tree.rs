@@ -7,7 +7,7 @@
 //! name is used with *at(2) calls that follow nothing. Nobody else writes here: the directory is in
 //! a private staging directory.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -51,7 +51,7 @@ pub(super) struct Tree {
     root: OwnedFd,
     open: HashMap<Vec<u8>, Rc<Directory>>,
     /// Directories made because something is in them, by real path.
-    pub(super) implied: HashSet<Vec<u8>>,
+    pub(super) implied: BTreeSet<Vec<u8>>,
     /// What later entries took the place of is moved here.
     kept: PathBuf,
     kept_fd: Option<OwnedFd>,
@@ -80,7 +80,7 @@ impl Tree {
         Ok(Self {
             root,
             open: HashMap::new(),
-            implied: HashSet::new(),
+            implied: BTreeSet::new(),
             kept: layer.join(KEPT),
             kept_fd: None,
             held: 0,
@@ -117,9 +117,12 @@ impl Tree {
 
     /// The directory that a new entry goes into: made, if no entry has named it.
     pub(super) fn parent(&mut self, path: &[u8]) -> Result<Rc<Directory>, LayerError> {
-        match self.find(name::split(path).0, true)? {
-            Found::Directory(directory) => Ok(directory),
-            _ => Err(LayerError::refused(path, Refusal::ParentNotDirectory)),
+        match self.find(name::split(path).0, true) {
+            Ok(Found::Directory(directory)) => Ok(directory),
+            Ok(_) => Err(LayerError::refused(path, Refusal::ParentNotDirectory)),
+            // The entry's own name, not the parent's.
+            Err(LayerError::Refused { reason, .. }) => Err(LayerError::refused(path, reason)),
+            Err(error) => Err(error),
         }
     }
 
@@ -215,8 +218,10 @@ impl Tree {
         // Names that led through it lead elsewhere now.
         self.open.clear();
         let path = name::join(&parent.path, last);
-        self.implied
-            .retain(|implied| !name::is_within(implied, &path));
+        let below: Vec<Vec<u8>> = self.implied.range(name::below(&path)).cloned().collect();
+        for implied in below.iter().chain([&path]) {
+            self.implied.remove(implied);
+        }
         Ok(())
     }
 }

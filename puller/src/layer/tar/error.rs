@@ -68,6 +68,9 @@ pub enum TarFault {
     /// A sparse map that is malformed, unordered, overlapping or does not add up.
     #[error("the sparse map {0}")]
     Sparse(&'static str),
+    /// A prefix that fills star's field, which is shorter than others'.
+    #[error("the name's prefix is longer than star's field for it")]
+    Prefix,
     /// The name is empty.
     #[error("an entry has no name")]
     NoName,

@@ -38,7 +38,11 @@ impl<'a> Header<'a> {
             return Err(TarFault::Checksum);
         }
         let dialect = match &block[257..263] {
-            b"ustar\0" if &block[508..] == b"tar\0" => Dialect::Star,
+            // star ends its prefix with a NUL; without it, others take the times behind for a part of it.
+            b"ustar\0" if &block[508..] == b"tar\0" => match block[475] {
+                0 => Dialect::Star,
+                _ => return Err(TarFault::Prefix),
+            },
             b"ustar\0" => Dialect::Ustar,
             b"ustar " => Dialect::Gnu,
             _ => Dialect::V7,

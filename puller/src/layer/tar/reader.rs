@@ -330,8 +330,9 @@ impl<R: BufRead> TarReader<R> {
                 self.padding = (stored.wrapping_neg() % BLOCK as u64) as usize;
                 self.sparse(header, &extended.sparse, &mut entry)?;
             }
-            // Some writers repeat the file's size in its hard links; no tool reads content there.
-            Kind::HardLink => {}
+            // Some writers repeat the file's size in its hard links; no tool reads content there. But
+            // some skip as much as a PAX record says.
+            Kind::HardLink if extended.size.unwrap_or(0) == 0 => {}
             _ if stored != 0 => return Err(self.fault(TarFault::SizeWithoutContent(flag))),
             _ => {}
         }
