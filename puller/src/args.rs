@@ -37,6 +37,7 @@ enum Command {
     Run(command::run::Args),
     Ps(command::ps::Args),
     Rm(command::rm::Args),
+    System(command::system::Args),
     Unshare(command::unshare::Args),
     #[command(visible_alias = "cp")]
     Copy(command::copy::Args),
@@ -75,6 +76,7 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Run(args) => command::run::run(&settings, args),
         Command::Ps(args) => command::ps::run(&settings, args),
         Command::Rm(args) => command::rm::run(&settings, args),
+        Command::System(args) => command::system::run(&settings, args),
         Command::Unshare(args) => command::unshare::run(&settings, args),
         Command::Copy(args) => command::copy::run(&settings, &args),
         Command::Mirror(args) => command::mirror::run(&args),
@@ -87,5 +89,7 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Login(args) => command::login::run(args),
         Command::Logout(args) => command::logout::run(args),
     };
-    outcome.unwrap_or_else(|error| crate::printer::failed(&error))
+    let code = outcome.unwrap_or_else(|error| crate::printer::failed(&error));
+    settings.clean_up();
+    code
 }

@@ -87,6 +87,8 @@ pub enum How {
     Mounted,
     /// Left out of an archive, because whoever gets it has it.
     LeftOut,
+    /// It is here, and was proved to be what it should be.
+    Verified,
 }
 
 /// Takes the events of a transfer; from several threads, and often.

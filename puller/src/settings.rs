@@ -1,15 +1,19 @@
 //! What the typed words mean: where the store is.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use strata::store::Store;
+use strata::store::{Store, Urgency, empty_trash, trash_of};
 use strata::userns;
 
 /// Resolved settings that every command shares.
 pub(crate) struct Settings {
     root: PathBuf,
+    /// Whether a store was opened.
+    opened: Cell<bool>,
 }
 
 impl Settings {
@@ -20,13 +24,54 @@ impl Settings {
                 .with_context(|| format!("--root {}: cannot be resolved", root.display()))?,
             None => default_root()?,
         };
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            opened: Cell::new(false),
+        })
     }
 
     /// Opens the store, in a user namespace unless this is root.
     pub(crate) fn open_store(&self) -> Result<Arc<Store>> {
         let privilege = userns::enter()?;
+        self.opened.set(true);
         Ok(Arc::new(Store::open(&self.root, privilege)?))
+    }
+
+    /// The same for who looks at what is there: nothing is swept away before.
+    pub(crate) fn open_store_unswept(&self) -> Result<Arc<Store>> {
+        let privilege = userns::enter()?;
+        self.opened.set(true);
+        Ok(Arc::new(Store::open_unswept(&self.root, privilege)?))
+    }
+
+    /// After a command: sees to it that what was removed gets deleted, by a process that nobody waits for. It has
+    /// none of our files, so that whoever reads our output to its end need not wait either. On a full disk
+    /// it is done now.
+    pub(crate) fn clean_up(&self) {
+        let urgency = match trash_of(&self.root) {
+            Some(urgency) if self.opened.get() => urgency,
+            _ => return,
+        };
+        // What fails is tried again after the next command.
+        match urgency {
+            Urgency::Now => {
+                if let Err(error) = empty_trash(&self.root, urgency) {
+                    tracing::warn!(%error, "deleting what was removed");
+                }
+            }
+            Urgency::WhenQuiet => {
+                let mut sweeper = Command::new("/proc/self/exe");
+                sweeper.arg("--root").arg(&self.root);
+                sweeper.args(["system", "sweep", "--when-quiet"]);
+                sweeper
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                if let Err(error) = sweeper.current_dir("/").spawn() {
+                    tracing::warn!(%error, "starting to delete what was removed");
+                }
+            }
+        }
     }
 
     /// The store's directory.

@@ -86,6 +86,12 @@ impl Scene {
         assert!(listed.lines().count() <= 1, "{listed}");
     }
 
+    /// The tree of one layer of an image as it is in the store.
+    #[track_caller]
+    pub fn layer_tree(&self, image: &Image, layer: usize) -> Tree {
+        Tree::read(&self.strata.layer(&image.layers[layer].diff_id).join("fs"))
+    }
+
     /// The trees of an image's layers as they are in the store.
     #[track_caller]
     pub fn layer_trees(&self, image: &Image) -> Vec<Tree> {

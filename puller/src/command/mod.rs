@@ -21,6 +21,7 @@ pub(crate) mod remote;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
+pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod tags;
 pub(crate) mod umount;

@@ -107,7 +107,7 @@ fn word(how: How) -> &'static str {
     match how {
         How::Uploaded | How::Fetched => "pushed",
         How::Mounted => "mounted",
-        How::Reused | How::LeftOut => "reused",
+        How::Reused | How::LeftOut | How::Verified => "reused",
     }
 }
 

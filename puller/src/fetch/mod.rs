@@ -8,6 +8,7 @@ mod follow;
 mod layer;
 mod load;
 mod plan;
+mod repair;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use strata_oci::{Digest, Platform};
 
 pub use error::{LayerFailure, PullError};
 pub(crate) use load::load;
+pub use repair::{RepairError, Repaired, repair_layer};
 pub use resolve::manifest;
 pub(crate) use resolve::parse;
 

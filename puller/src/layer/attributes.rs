@@ -171,7 +171,7 @@ const TIMES: &str = "set the times";
 /// An image's own overlayfs marks would be taken for the layer's: overlayfs shows
 /// `trusted.overlay.overlay.x` of a layer as `trusted.overlay.x` (kernel documentation, overlayfs,
 /// "Nesting overlayfs mounts", Linux 6.7).
-fn escaped(namespace: XattrNamespace, name: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn escaped(namespace: XattrNamespace, name: &[u8]) -> Cow<'_, [u8]> {
     let overlay = namespace.overlay();
     match name.strip_prefix(overlay) {
         Some(rest) => Cow::Owned([overlay, b"overlay.", rest].concat()),

@@ -17,6 +17,7 @@ mod finish;
 mod inflate;
 mod mend;
 mod meta;
+mod model;
 mod name;
 mod options;
 mod pipeline;
@@ -27,6 +28,7 @@ mod tar;
 mod tests;
 mod tree;
 mod umask;
+mod verify;
 
 use std::io::Read;
 use std::path::Path;
@@ -37,6 +39,7 @@ pub use meta::LayerMeta;
 pub use options::{Limits, Ownership, UnpackOptions, XattrNamespace};
 pub use rebuild::rebuild;
 pub use tar::{TarError, TarFault};
+pub use verify::{Verdict, verify};
 
 /// Unpacks a layer (gzip, zstd or plain) into `dir`, an existing directory that nobody else can
 /// write to: `fs/`, `record.zst` and `layer.json` are made there. Reads `compressed` to its end, and

@@ -21,6 +21,16 @@ const BUFFER: usize = 256 << 10;
 /// Writes the archive of the layer unpacked in `dir`, byte for byte as it was. The caller hashes what
 /// is written: a file that was changed without changing its length shows in the digest alone.
 pub fn rebuild(dir: &Path, out: &mut dyn Write) -> Result<(), LayerError> {
+    rebuild_past(dir, out, &mut Err)
+}
+
+/// The same, but what cannot be read of a file's content is told to `fault`, which may let it pass: then there are zeros
+/// in its place, and all other bytes are where they were.
+pub(super) fn rebuild_past(
+    dir: &Path,
+    out: &mut dyn Write,
+    fault: &mut dyn FnMut(LayerError) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
     let record_path = dir.join(record::FILE);
     let mut record = RecordReader::open(dir).map_err(LayerError::io("read", &record_path))?;
     let mut contents = Contents::open(dir)?;
@@ -39,18 +49,28 @@ pub fn rebuild(dir: &Path, out: &mut dyn Write) -> Result<(), LayerError> {
                 written = written.saturating_add(count);
             }
             Item::File { path, size } => {
-                let file = contents.next(&path)?;
-                copy(dir, &path, file, size, &mut buffer, out)?;
+                let mut left = size;
+                let copied = contents
+                    .next(&path)
+                    .and_then(|file| copy(dir, &path, file, &mut left, &mut buffer, out));
+                fill(copied, left, &mut buffer, dir, out, fault)?;
                 written = written.saturating_add(size);
             }
             Item::Segments { path, segments } => {
-                let mut file = contents.next(&path)?;
-                for segment in segments {
-                    file.seek(SeekFrom::Start(segment.offset))
-                        .map_err(reading(dir, &path))?;
-                    copy(dir, &path, &file, segment.length, &mut buffer, out)?;
-                    written = written.saturating_add(segment.length);
-                }
+                let mut left = segments.iter().map(|segment| segment.length).sum();
+                written = written.saturating_add(left);
+                let copied = contents.next(&path).and_then(|mut file| {
+                    for segment in segments {
+                        file.seek(SeekFrom::Start(segment.offset))
+                            .map_err(reading(dir, &path))?;
+                        let mut length = segment.length;
+                        let copied = copy(dir, &path, &file, &mut length, &mut buffer, out);
+                        left -= segment.length - length;
+                        copied?;
+                    }
+                    Ok(())
+                });
+                fill(copied, left, &mut buffer, dir, out, fault)?;
             }
             Item::End(size) if size == written => return out.flush().map_err(writing(dir)),
             Item::End(_) => {
@@ -77,18 +97,39 @@ fn reading<E: Into<io::Error>>(dir: &Path, path: &[u8]) -> impl FnOnce(E) -> Lay
     }
 }
 
-/// Passes on exactly `size` bytes.
+/// Puts zeros where nothing could be read, if that may be.
+fn fill(
+    copied: Result<(), LayerError>,
+    mut left: u64,
+    buffer: &mut [u8],
+    dir: &Path,
+    out: &mut dyn Write,
+    fault: &mut dyn FnMut(LayerError) -> Result<(), LayerError>,
+) -> Result<(), LayerError> {
+    match copied {
+        Err(error @ LayerError::Damaged { .. }) => fault(error)?,
+        other => return other,
+    }
+    buffer.fill(0);
+    while left > 0 {
+        let count = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+        out.write_all(&buffer[..count]).map_err(writing(dir))?;
+        left -= count as u64;
+    }
+    Ok(())
+}
+
+/// Passes on exactly `left` bytes, and says how many are missing when it fails.
 fn copy(
     dir: &Path,
     path: &[u8],
     mut file: impl Read,
-    size: u64,
+    left: &mut u64,
     buffer: &mut [u8],
     out: &mut dyn Write,
 ) -> Result<(), LayerError> {
-    let mut left = size;
-    while left > 0 {
-        let want = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
+    while *left > 0 {
+        let want = usize::try_from(*left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let count = match file.read(&mut buffer[..want]) {
             Ok(0) => {
                 let error = io::Error::from(io::ErrorKind::UnexpectedEof);
@@ -99,7 +140,7 @@ fn copy(
             Err(error) => return Err(reading(dir, path)(error)),
         };
         out.write_all(&buffer[..count]).map_err(writing(dir))?;
-        left -= count as u64;
+        *left -= count as u64;
     }
     Ok(())
 }

@@ -155,6 +155,7 @@ fn word(how: How) -> &'static str {
         How::Uploaded => "uploaded",
         How::Mounted => "mounted",
         How::LeftOut => "left-out",
+        How::Verified => "verified",
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) enum Work {
     Push,
     /// They go from one place to another as they are.
     Copy,
+    /// They are here, and are hashed.
+    Check,
 }
 
 /// Where an item is.
@@ -188,6 +190,7 @@ impl Meter {
                     Work::Pull => Phase::Download,
                     Work::Push => Phase::Upload,
                     Work::Copy => Phase::Copy,
+                    Work::Check => Phase::Verify,
                 };
             }
             Event::Unpacked { item, bytes } => {
@@ -196,7 +199,7 @@ impl Meter {
                 }
             }
             Event::Done { item, how } => {
-                let whole = matches!(how, How::Fetched | How::Uploaded);
+                let whole = matches!(how, How::Fetched | How::Uploaded | How::Verified);
                 let ended = self.items.remove(item)?;
                 self.total.done += 1;
                 let had = ended.bytes.min(ended.size);

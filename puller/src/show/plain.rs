@@ -47,6 +47,7 @@ fn word(how: How) -> &'static str {
         How::Uploaded => "pushed",
         How::Mounted => "mounted",
         How::LeftOut => "left out",
+        How::Verified => "verified",
     }
 }
 

@@ -14,6 +14,7 @@ use rustix::fs::FlockOperation;
 use strata_oci::Digest;
 
 mod records;
+mod users;
 
 use super::lock::FileLock;
 use super::{Image, Store, StoreError};
@@ -374,11 +375,8 @@ impl Store {
 
     /// Out of sight first, and then entry by entry: what a container wrote may be as deep as it likes.
     fn remove_container_dir(&self, directory: &Path) -> Result<(), ContainerError> {
-        let path = self.lock_path("trash");
-        // Held so that nobody who opens the store waits to remove the same.
-        let _lock = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
         self.trash
-            .remove(directory)
+            .remove_if_small(directory)
             .map_err(ContainerError::io("cannot remove", directory))
     }
 

@@ -114,7 +114,12 @@ fn by_id(db: &Connection, text: &str) -> Result<Option<Found>, StoreError> {
     }
 }
 
-fn strings(db: &Connection, query: &str, values: &[&dyn ToSql]) -> Result<Vec<String>, StoreError> {
+/// The first column of what a query gives.
+pub(super) fn strings(
+    db: &Connection,
+    query: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<String>, StoreError> {
     let mut statement = db.prepare_cached(query)?;
     let rows = statement.query_map(values, |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)

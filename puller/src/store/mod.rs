@@ -18,8 +18,10 @@ use strata_oci::digest::Digest;
 use crate::layer::{Limits, Ownership, UnpackOptions, XattrNamespace};
 use crate::userns::Privilege;
 
+mod check;
 pub mod containers;
 mod database;
+mod empty;
 mod error;
 mod find;
 mod image;
@@ -29,17 +31,21 @@ mod name;
 mod origins;
 mod publish;
 mod remove;
+mod repair;
 mod stack;
 mod staging;
 mod sweep;
 mod trash;
 
+pub use check::{CheckOptions, CheckReport, Finding, Subject};
+pub use empty::{Urgency, empty_trash, trash_of};
 pub use error::StoreError;
 pub use image::{Image, Layer};
 pub use layers::{LayerClaim, LayerLock};
 pub use name::{Name, Target};
 pub use publish::NewImage;
 pub use remove::{Removed, Tagged};
+pub use repair::ReplaceError;
 pub use staging::Staging;
 
 use lock::FileLock;
@@ -73,20 +79,28 @@ impl Store {
     /// A newer version's index, a store made with the other privilege, a directory that holds
     /// something else, and what the file system refuses.
     pub fn open(root: &Path, privilege: Privilege) -> Result<Self, StoreError> {
+        let store = Self::open_unswept(root, privilege)?;
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// The same, but what dead processes left stays where it is, to be looked at.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_unswept(root: &Path, privilege: Privilege) -> Result<Self, StoreError> {
         make_root(root)?;
         for name in DIRECTORIES {
             let path = root.join(name);
             create_dir_durably(&path).map_err(StoreError::io("make", &path))?;
         }
         let db = database::open(root, privilege)?;
-        let store = Self {
+        Ok(Self {
             root: root.to_owned(),
             privilege,
             trash: Arc::new(Trash::new(root.join("trash"))),
             db: Mutex::new(db),
-        };
-        store.sweep()?;
-        Ok(store)
+        })
     }
 
     /// The store's directory.
@@ -171,6 +185,11 @@ fn make_root(root: &Path) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A full reference as people know it.
+fn familiar(full: &str) -> String {
+    name::familiar_repository(full).to_owned()
 }
 
 /// Seconds since 1970.

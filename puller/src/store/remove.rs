@@ -5,10 +5,9 @@ use strata_oci::digest::Digest;
 
 use super::find::{Found, find};
 use super::image::{self, Image};
-use super::lock::FileLock;
-use super::name::{Name, Target, familiar_repository};
-use super::sweep::{BATCH, Collected};
-use super::{Store, StoreError, publish};
+use super::name::{Name, Target};
+use super::sweep::BATCH;
+use super::{Store, StoreError, familiar, publish};
 
 /// What a removal took away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +62,7 @@ impl Store {
     }
 
     /// Removes a name, and with its last name the image; or an image by its id. Layers that no other
-    /// image has go with it. `force` lets an id with several names go; nothing lets an image go that a
+    /// image has go with it, into the trash: see [`Store::empty_trash`]. `force` lets an id with several names go; nothing lets an image go that a
     /// container stands on.
     ///
     /// # Errors
@@ -90,7 +89,8 @@ impl Store {
             let layers = collected.layers.iter().map(|layer| layer.diff_id.clone());
             removed.layers.extend(layers);
             removed.freed = removed.freed.saturating_add(collected.bytes());
-            self.dispose(collected, lock)?;
+            self.take_collected(collected)?;
+            drop(lock);
             if !full {
                 return Ok(removed);
             }
@@ -100,21 +100,6 @@ impl Store {
             collected = self.collect(&transaction)?;
             transaction.commit()?;
         }
-    }
-
-    /// Takes the directories of `collected` out of sight, lets others work and removes them.
-    fn dispose(&self, collected: Collected, index: FileLock) -> Result<(), StoreError> {
-        let taken = self.take_collected(collected)?;
-        drop(index);
-        let path = self.lock_path("trash");
-        // Held so that nobody who opens the store waits to remove the same.
-        let _lock = FileLock::shared(&path).map_err(StoreError::io("lock", &path))?;
-        for name in taken {
-            let trash = self.root.join("trash").join(&name);
-            let deleted = self.trash.delete(&name);
-            deleted.map_err(StoreError::io("remove", &trash))?;
-        }
-        Ok(())
     }
 }
 
@@ -201,9 +186,4 @@ fn refuse_used(db: &Connection, name: &str, manifest: &str) -> Result<(), StoreE
             "container {called} ({short}) uses it: remove it first with `strata rm {called}`"
         ),
     })
-}
-
-/// A full reference as people know it.
-fn familiar(full: &str) -> String {
-    familiar_repository(full).to_owned()
 }

@@ -78,6 +78,21 @@ impl Drop for Staging {
     }
 }
 
+/// What dead owners left.
+pub(super) fn dead(staging: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut dead = Vec::new();
+    for entry in fs::read_dir(staging)? {
+        let path = entry?.path();
+        // A lock file that nobody holds goes with its directory, which may be gone already.
+        if path.extension().is_some_and(|ext| ext == "lock")
+            && FileLock::try_exclusive(&path)?.is_some()
+        {
+            dead.push(path.with_extension(""));
+        }
+    }
+    Ok(dead)
+}
+
 /// Moves what dead owners left into the trash.
 pub(super) fn sweep(staging: &Path, trash: &Trash) -> io::Result<()> {
     for entry in fs::read_dir(staging)? {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -40,8 +40,8 @@ impl Collected {
 }
 
 impl Store {
-    /// Sweeps unless another process is changing the store now.
-    pub(super) fn sweep(&self) -> Result<(), StoreError> {
+    /// Removes what dead processes left and nothing needs, unless another process is changing the store now.
+    pub fn sweep(&self) -> Result<(), StoreError> {
         let path = self.lock_path("index");
         let lock = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
         if let Some(lock) = lock {
@@ -62,14 +62,6 @@ impl Store {
             staging::sweep(&staging, &self.trash).map_err(StoreError::io("sweep", &staging))?;
             self.sweep_partial()?;
             drop(lock);
-        }
-        let path = self.lock_path("trash");
-        let lock = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
-        if lock.is_some() {
-            let trash = self.root.join("trash");
-            self.trash
-                .empty()
-                .map_err(StoreError::io("empty", &trash))?;
         }
         Ok(())
     }
@@ -108,11 +100,10 @@ impl Store {
         Ok(collected)
     }
 
-    /// Moves collected directories into the trash and gives their names there.
-    pub(super) fn take_collected(&self, collected: Collected) -> Result<Vec<String>, StoreError> {
-        let mut taken = Vec::new();
+    /// Moves collected directories into the trash.
+    pub(super) fn take_collected(&self, collected: Collected) -> Result<(), StoreError> {
         for layer in collected.layers {
-            taken.extend(self.take(&self.layer_dir(&layer.diff_id))?);
+            self.take(&self.layer_dir(&layer.diff_id))?;
             let path = self.lock_path(layer.diff_id.hex());
             layer
                 .lock
@@ -120,9 +111,9 @@ impl Store {
                 .map_err(StoreError::io("remove", &path))?;
         }
         for chain_id in collected.stacks {
-            taken.extend(self.take(&self.root.join("stacks").join(chain_id.hex()))?);
+            self.take(&self.root.join("stacks").join(chain_id.hex()))?;
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Moves what is in `directory` and is not known into the trash.
@@ -152,18 +143,32 @@ impl Store {
     }
 
     fn sweep_partial(&self) -> Result<(), StoreError> {
+        for path in self.old_partials()? {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::io("remove", &path)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Downloads that nobody has gone on with for long.
+    pub(super) fn old_partials(&self) -> Result<Vec<PathBuf>, StoreError> {
         let path = self.root.join("partial");
-        let sweep = || -> io::Result<()> {
+        let read = || -> io::Result<Vec<PathBuf>> {
             let before = SystemTime::now().checked_sub(PARTIAL);
+            let mut old = Vec::new();
             for entry in fs::read_dir(&path)? {
                 let entry = entry?;
                 if before.is_some_and(|before| is_older(&entry, before)) {
-                    fs::remove_file(entry.path())?;
+                    old.push(entry.path());
                 }
             }
-            Ok(())
+            Ok(old)
         };
-        sweep().map_err(StoreError::io("sweep", &path))
+        read().map_err(StoreError::io("read", &path))
     }
 
     fn take(&self, path: &Path) -> Result<Option<String>, StoreError> {
@@ -182,7 +187,7 @@ fn has_rubbish(db: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// The hexadecimal parts of the digests that a query gives.
-fn known(db: &Connection, query: &str) -> Result<HashSet<String>, StoreError> {
+pub(super) fn known(db: &Connection, query: &str) -> Result<HashSet<String>, StoreError> {
     let mut statement = db.prepare_cached(query)?;
     let mut rows = statement.query([])?;
     let mut known = HashSet::new();
@@ -193,7 +198,7 @@ fn known(db: &Connection, query: &str) -> Result<HashSet<String>, StoreError> {
 }
 
 /// The names in a directory. Only we write there, in ASCII.
-fn names(path: &Path) -> io::Result<Vec<String>> {
+pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
     fs::read_dir(path)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect()

@@ -1,4 +1,8 @@
-//! Removing trees: out of sight first, by one rename, and then entry by entry.
+//! Removing trees: out of sight first, by one rename, and then entry by entry, when nobody waits for it.
+//!
+//! What was removed from the store lies in the trash until somebody has time: deleting a large tree takes long, and
+//! an ext4 without a journal makes files slowly for minutes after (it passes over inodes that were just freed), so it
+//! does not happen while layers are being unpacked. Nothing is lost when who deletes is killed: the next one goes on.
 //!
 //! A layer's tree may be deeper than a process may have open files, and its paths longer than
 //! PATH_MAX, so a tree is walked by descriptors to a bounded depth; what is deeper is moved up into
@@ -14,6 +18,8 @@ use rustix::io::Errno;
 
 /// Levels of a tree that are open at once.
 const DEPTH: usize = 64;
+/// Entries that are removed at once: that takes a few milliseconds.
+const SMALL: usize = 200;
 
 /// A directory on the store's file system whose content is rubbish.
 #[derive(Debug)]
@@ -36,33 +42,54 @@ impl Trash {
         }
     }
 
-    /// Removes what was taken. Two processes may remove the same thing at once.
-    pub(super) fn delete(&self, name: &str) -> io::Result<()> {
+    /// Removes what was taken, as long as `go_on` says so before each entry; whether all of it is gone.
+    /// Two processes may remove the same thing at once.
+    fn delete(&self, name: &str, go_on: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         let trash = File::open(&self.path)?;
         let mut left = vec![name.to_owned()];
         while let Some(name) = left.pop() {
             let mut walk = Walk {
                 trash: trash.as_fd(),
                 spilled: &mut left,
+                go_on,
+                stopped: false,
             };
             walk.remove(trash.as_fd(), name.as_bytes(), 0)?;
+            if walk.stopped {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes `path` out of sight and removes it.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         match self.take(path)? {
-            Some(name) => self.delete(&name),
+            Some(name) => self.delete(&name, &mut || true).map(drop),
             None => Ok(()),
         }
     }
 
-    /// Removes all that has ever been taken.
-    pub(super) fn empty(&self) -> io::Result<()> {
+    /// Takes `path` out of sight and removes it if it is small: what is more stays in the trash.
+    pub(super) fn remove_if_small(&self, path: &Path) -> io::Result<()> {
+        let mut left = SMALL;
+        let mut go_on = || {
+            left -= 1;
+            left > 0
+        };
+        match self.take(path)? {
+            Some(name) => self.delete(&name, &mut go_on).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes all that has ever been taken, as long as `go_on` says so.
+    pub(super) fn empty(&self, go_on: &mut dyn FnMut() -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {
-            if let Some(name) = entry?.file_name().to_str() {
-                self.delete(name)?;
+            if let Some(name) = entry?.file_name().to_str()
+                && !self.delete(name, go_on)?
+            {
+                break;
             }
         }
         Ok(())
@@ -78,11 +105,17 @@ struct Walk<'a> {
     trash: BorrowedFd<'a>,
     /// Names in the trash of what was too deep.
     spilled: &'a mut Vec<String>,
+    go_on: &'a mut dyn FnMut() -> bool,
+    stopped: bool,
 }
 
 impl Walk<'_> {
     /// Removes `name` in `parent` with all that is below.
     fn remove(&mut self, parent: BorrowedFd, name: &[u8], depth: usize) -> io::Result<()> {
+        self.stopped = self.stopped || !(self.go_on)();
+        if self.stopped {
+            return Ok(());
+        }
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
             Err(Errno::ISDIR) => {}
@@ -104,6 +137,9 @@ impl Walk<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+        if self.stopped {
+            return Ok(());
+        }
         ok_if_gone(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR))
     }
 
@@ -111,6 +147,9 @@ impl Walk<'_> {
         for entry in Dir::read_from(directory)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
+            if self.stopped {
+                break;
+            }
             if name != b"." && name != b".." {
                 self.remove(directory, name, depth + 1)?;
             }

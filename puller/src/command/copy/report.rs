@@ -15,7 +15,7 @@ fn word(how: How) -> &'static str {
     match how {
         How::Uploaded | How::Fetched => "copied",
         How::Mounted => "mounted",
-        How::Reused => "present",
+        How::Reused | How::Verified => "present",
         How::LeftOut => "left out",
     }
 }

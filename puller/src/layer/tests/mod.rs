@@ -7,6 +7,7 @@ mod differential;
 mod mending;
 mod metadata;
 mod rootless;
+mod verify;
 mod whiteouts;
 
 use std::fs;
@@ -86,6 +87,9 @@ impl Place {
         let mut again = Vec::new();
         rebuild(&self.layer(), &mut again).expect("rebuilds");
         assert!(again == tar, "the rebuilt archive differs");
+        let verdict = verify(&self.layer(), &meta.diff_id, options, &|_| {});
+        assert!(verdict.is_sound() && verdict.proven, "{verdict:?}");
+        assert_eq!(verdict.bytes, meta.tar_size);
         Ok(meta)
     }
 

@@ -1,0 +1,31 @@
+//! `strata system`: what concerns the store as a whole.
+
+mod check;
+mod sweep;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+use crate::settings::Settings;
+
+/// Look after the store
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Sweep(sweep::Args),
+}
+
+pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
+    match args.command {
+        Command::Check(args) => check::run(settings, &args),
+        Command::Sweep(args) => sweep::run(settings, &args),
+    }
+}

@@ -1,0 +1,525 @@
+//! Whether an unpacked layer is still what its archive says.
+//!
+//! Two proofs at once, in one pass over the files. The archive is written again from the record and
+//! hashed: its digest covers every byte of every file. And its entries, read as they pass, say what
+//! the tree has to be: type, size, mode, owner, time in whole seconds, link target, device number,
+//! extended attributes, which names are the same file, whiteouts and opaque marks, nothing missing
+//! and nothing more.
+//!
+//! Not looked at: access and change times, parts of seconds (file systems keep fewer digits than
+//! archives), `security.*` attributes but capabilities (they belong to the machine), and, where owners
+//! cannot be kept, owners and the attributes that need privilege.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::CStr;
+use std::io::{self, BufRead, Read, Write};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
+use rustix::io::Errno;
+use strata_oci::digest::{Algorithm, Digest, Digester};
+
+use super::attributes::{Metadata, Xattrs, escaped};
+use super::error::LayerError;
+use super::meta::{LayerMeta, escape};
+use super::model::{Model, Node, What};
+use super::name;
+use super::options::{Ownership, UnpackOptions};
+use super::rebuild::rebuild_past;
+use super::tar::{TarError, TarReader};
+use super::tree;
+
+/// Differences that are told one by one; the rest are counted.
+const TOLD: usize = 16;
+/// Bytes that go from the one who writes the archive to the one who reads it at once.
+const CHUNK: usize = 256 << 10;
+/// How many of those may wait.
+const WAITING: usize = 4;
+
+/// What [`verify`] found out.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Whether the archive could be written again, to the last bit.
+    pub proven: bool,
+    /// What is not as it has to be, in words, the first few; none: the layer is sound.
+    pub problems: Vec<String>,
+    /// How many more there are.
+    pub more: usize,
+    /// Bytes of the archive that were written and hashed.
+    pub bytes: u64,
+}
+
+impl Verdict {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn problem(&mut self, text: impl FnOnce() -> String) {
+        match self.problems.len() {
+            0..TOLD => self.problems.push(text()),
+            _ => self.more += 1,
+        }
+    }
+}
+
+/// Proves the layer unpacked in `dir`, which nobody changes meanwhile, against `diff_id` and the
+/// headers of its own archive. `options` are those that it was unpacked with. `progress` is told the
+/// bytes of the archive so far. Blocking; uses one more thread while it runs. Nothing is written.
+pub fn verify(
+    dir: &Path,
+    diff_id: &Digest,
+    options: &UnpackOptions,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut faults = Vec::new();
+    let (sender, receiver) = sync_channel(WAITING);
+    let (rebuilt, model, bytes) = std::thread::scope(|scope| {
+        let reading = scope.spawn(move || read_model(receiver, options));
+        let mut tee = Tee {
+            digester: Digester::new(Algorithm::Sha256),
+            reader: Some(sender),
+            chunk: Vec::with_capacity(CHUNK),
+            written: 0,
+            progress,
+        };
+        let rebuilt = rebuild_past(dir, &mut tee, &mut |fault| {
+            faults.push(told(&fault));
+            Ok(())
+        });
+        tee.pass_on();
+        // The reader waits for more as long as there is a sender.
+        tee.reader = None;
+        let (digest, bytes) = (tee.digester.finish(), tee.written);
+        let model = reading
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (rebuilt.map(|()| digest), model, bytes)
+    });
+    verdict.bytes = bytes;
+    match rebuilt {
+        Ok(digest) if digest == *diff_id => verdict.proven = faults.is_empty(),
+        Ok(digest) => {
+            verdict.problem(|| format!("its content has changed: its archive has digest {digest}"))
+        }
+        Err(error) => verdict.problem(|| told(&error)),
+    }
+    // That a file is missing or short is told with everything else that is.
+    let told_below =
+        |fault: &String| fault.ends_with("(os error 2)") || fault.ends_with("end of file");
+    for fault in faults.into_iter().filter(|fault| !told_below(fault)) {
+        verdict.problem(|| fault);
+    }
+    match LayerMeta::load(dir) {
+        Ok(meta) if meta.diff_id == *diff_id => {}
+        Ok(meta) => verdict.problem(|| format!("layer.json is that of {}", meta.diff_id)),
+        Err(error) => verdict.problem(|| told(&error)),
+    }
+    match model {
+        Ok(model) => compare(dir, &model, options, &mut verdict),
+        // Of an archive that broke off there is nothing to say but that.
+        Err(error) if verdict.proven => verdict.problem(|| told(&error.into())),
+        Err(_) => {}
+    }
+    verdict
+}
+
+fn told(error: &LayerError) -> String {
+    use std::error::Error as _;
+    match error {
+        LayerError::Damaged { what, .. } => what.clone(),
+        error => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+fn read_model(chunks: Receiver<Vec<u8>>, options: &UnpackOptions) -> Result<Model, TarError> {
+    let archive = Chunks {
+        chunks,
+        current: Vec::new(),
+        position: 0,
+    };
+    let mut reader = TarReader::new(archive, options.limits.reader());
+    let mut model = Model::new();
+    while let Some(entry) = reader.next()? {
+        reader.clear_raw();
+        model.entry(entry, options.ownership);
+    }
+    model.finish();
+    Ok(model)
+}
+
+/// Hashes what is written and hands it on. Who reads may stop early.
+struct Tee<'a> {
+    digester: Digester,
+    reader: Option<SyncSender<Vec<u8>>>,
+    chunk: Vec<u8>,
+    written: u64,
+    progress: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Tee<'_> {
+    fn pass_on(&mut self) {
+        if self.chunk.is_empty() {
+            return;
+        }
+        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
+        self.digester.update(&chunk);
+        self.written += chunk.len() as u64;
+        (self.progress)(self.written);
+        if self
+            .reader
+            .as_ref()
+            .is_some_and(|to| to.send(chunk).is_err())
+        {
+            self.reader = None;
+        }
+    }
+}
+
+impl Write for Tee<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(CHUNK - self.chunk.len());
+        self.chunk.extend_from_slice(&bytes[..count]);
+        if self.chunk.len() == CHUNK {
+            self.pass_on();
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The archive as it comes.
+struct Chunks {
+    chunks: Receiver<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for Chunks {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.current.len() {
+            self.current = self.chunks.recv().unwrap_or_default();
+            self.position = 0;
+        }
+        Ok(&self.current[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+fn compare(dir: &Path, model: &Model, options: &UnpackOptions, verdict: &mut Verdict) {
+    let root = match rustix::fs::open(
+        dir.join("fs"),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    ) {
+        Ok(root) => root,
+        Err(error) => return verdict.problem(|| format!("fs cannot be opened: {error}")),
+    };
+    let mut comparison = Comparison {
+        root,
+        model,
+        options,
+        inodes: HashMap::new(),
+        verdict,
+    };
+    for (path, children) in model.directories() {
+        comparison.directory(path, &children);
+    }
+}
+
+struct Comparison<'a> {
+    root: OwnedFd,
+    model: &'a Model,
+    options: &'a UnpackOptions,
+    /// Which inode a node of several names has.
+    inodes: HashMap<usize, u64>,
+    verdict: &'a mut Verdict,
+}
+
+impl Comparison<'_> {
+    fn directory(&mut self, path: &[u8], children: &BTreeMap<&[u8], usize>) {
+        let shown = || shown(path);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let directory = match tree::open(&self.root, path, flags) {
+            Ok(directory) => directory,
+            // That it is missing, or another thing, was told by the directory above.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if !path.is_empty() => return,
+            Err(error) => {
+                return self
+                    .verdict
+                    .problem(|| format!("{} cannot be opened: {error}", shown()));
+            }
+        };
+        if path.is_empty() {
+            let stat = rustix::fs::fstat(&directory);
+            if let Ok(stat) = stat {
+                let own = Place::of(&directory, b".");
+                self.node(path, own, &stat, self.model.root());
+            }
+        }
+        let listed = Dir::read_from(&directory).and_then(|entries| {
+            entries
+                .map(|entry| entry.map(|entry| entry.file_name().to_owned()))
+                .collect::<Result<Vec<_>, Errno>>()
+        });
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                return self
+                    .verdict
+                    .problem(|| format!("{} cannot be listed: {error}", shown()));
+            }
+        };
+        let mut seen = 0;
+        for name in &listed {
+            seen += usize::from(self.child(path, &directory, name, children));
+        }
+        if seen < children.len() {
+            for name in children.keys() {
+                if !listed.iter().any(|listed| listed.to_bytes() == *name) {
+                    self.verdict
+                        .problem(|| format!("{} is missing", self::shown(&name::join(path, name))));
+                }
+            }
+        }
+    }
+
+    /// Whether the name has to be there.
+    fn child(
+        &mut self,
+        parent: &[u8],
+        directory: &OwnedFd,
+        name: &CStr,
+        children: &BTreeMap<&[u8], usize>,
+    ) -> bool {
+        let name = name.to_bytes();
+        if name == b"." || name == b".." {
+            return false;
+        }
+        let path = name::join(parent, name);
+        let Some(number) = children.get(name).copied() else {
+            self.verdict
+                .problem(|| format!("{} is not of the layer", shown(&path)));
+            return false;
+        };
+        let stat = match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(error) => {
+                self.verdict
+                    .problem(|| format!("{} cannot be looked at: {error}", shown(&path)));
+                return true;
+            }
+        };
+        let node = self.model.node(number);
+        if !matches!(node.what, What::Directory { .. }) {
+            let inode = *self.inodes.entry(number).or_insert(stat.st_ino);
+            if inode != stat.st_ino {
+                self.verdict
+                    .problem(|| format!("{} is no link of the same file any more", shown(&path)));
+            }
+        }
+        self.node(&path, Place::of(directory, name), &stat, node);
+        true
+    }
+
+    fn node(&mut self, path: &[u8], place: Place, stat: &Stat, node: &Node) {
+        let found = what(place, stat);
+        let same = match (&node.what, &found) {
+            (What::Directory { .. }, What::Directory { .. }) => true,
+            (wanted, found) => wanted == found,
+        };
+        if !same {
+            let wanted = &node.what;
+            self.verdict
+                .problem(|| format!("{} is {}, not {}", shown(path), word(&found), word(wanted)));
+            return;
+        }
+        if node.what == What::Whiteout {
+            return;
+        }
+        let Metadata {
+            mode,
+            uid,
+            gid,
+            mtime,
+            ..
+        } = node.metadata;
+        let is_link = matches!(node.what, What::Symlink(_));
+        let has = stat.st_mode & 0o7777;
+        if !is_link && has != mode & 0o7777 {
+            let mode = mode & 0o7777;
+            self.verdict
+                .problem(|| format!("{} has mode {has:04o}, not {mode:04o}", shown(path)));
+        }
+        let owner = (stat.st_uid, stat.st_gid);
+        if self.options.ownership == Ownership::Keep && owner != (uid, gid) {
+            let (u, g) = owner;
+            self.verdict
+                .problem(|| format!("{} belongs to {u}:{g}, not {uid}:{gid}", shown(path)));
+        }
+        // Beyond these years a file system keeps another time than it was given.
+        let kept = i32::try_from(mtime.seconds).is_ok();
+        if kept && stat.st_mtime != mtime.seconds {
+            let (has, wanted) = (stat.st_mtime, mtime.seconds);
+            self.verdict.problem(|| {
+                let (has, wanted) = (moment(has), moment(wanted));
+                format!("{} was changed at {has}, not {wanted}", shown(path))
+            });
+        }
+        self.xattrs(path, place, node);
+    }
+
+    fn xattrs(&mut self, path: &[u8], place: Place, node: &Node) {
+        let found = match place.xattrs() {
+            Ok(found) => found,
+            // A file system without attributes: the extractor may have had to leave them out.
+            Err(Errno::NOTSUP) => return,
+            Err(error) => {
+                return self
+                    .verdict
+                    .problem(|| format!("the attributes of {}: {error}", shown(path)));
+            }
+        };
+        let namespace = self.options.xattrs;
+        let mut wanted: Xattrs = Vec::new();
+        for (name, value) in &node.metadata.xattrs {
+            let name = escaped(namespace, name).into_owned();
+            // The last of the same name counts.
+            wanted.retain(|(other, _)| *other != name);
+            wanted.push((name, value.clone()));
+        }
+        if node.what == (What::Directory { opaque: true }) {
+            wanted.retain(|(name, _)| name != namespace.opaque());
+            wanted.push((namespace.opaque().to_vec(), b"y".to_vec()));
+        }
+        let plain = matches!(node.what, What::File(_) | What::Directory { .. });
+        let ours = |name: &[u8]| {
+            let spaces: [&[u8]; 4] = [b"user.", b"trusted.", b"system.", b"security.capability"];
+            spaces.iter().any(|space| name.starts_with(space))
+        };
+        for (name, value) in wanted.iter().filter(|(name, _)| ours(name)) {
+            let has = found.iter().find(|(other, _)| other == name);
+            let may_lack = self.options.ownership != Ownership::Keep && name != namespace.opaque()
+                || name.starts_with(b"user.") && !plain
+                || name.starts_with(b"system.");
+            let same = has.is_some_and(|(_, has)| has == value);
+            if !same && !(has.is_none() && may_lack) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let what = if has.is_some() { "changed" } else { "missing" };
+                self.verdict
+                    .problem(|| format!("{}: attribute {name} is {what}", shown(path)));
+            }
+        }
+        for (name, _) in found.iter().filter(|(name, _)| ours(name)) {
+            if !wanted.iter().any(|(other, _)| other == name) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.verdict
+                    .problem(|| format!("{}: attribute {name} is not of the layer", shown(path)));
+            }
+        }
+    }
+}
+
+/// A name in an open directory.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    directory: BorrowedFd<'a>,
+    name: &'a [u8],
+}
+
+impl<'a> Place<'a> {
+    fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
+        use std::os::fd::AsFd as _;
+        let directory = directory.as_fd();
+        Self { directory, name }
+    }
+
+    fn xattrs(self) -> Result<Xattrs, Errno> {
+        let mut path = format!("/proc/self/fd/{}/", self.directory.as_raw_fd()).into_bytes();
+        path.extend_from_slice(self.name);
+        // Most have none: that costs one call.
+        let mut short = [0u8; 64];
+        if rustix::fs::llistxattr(path.as_slice(), &mut short) == Ok(0) {
+            return Ok(Vec::new());
+        }
+        // xattr(7): neither a list nor a value can be longer.
+        let mut buffer = vec![0; 1 << 16];
+        let length = rustix::fs::llistxattr(path.as_slice(), &mut buffer)?;
+        let names = buffer[..length].to_vec();
+        let names = names
+            .split(|byte| *byte == 0)
+            .filter(|name| !name.is_empty());
+        names
+            .map(|name| {
+                let length = rustix::fs::lgetxattr(path.as_slice(), name, &mut buffer)?;
+                Ok((name.to_vec(), buffer[..length].to_vec()))
+            })
+            .collect()
+    }
+}
+
+fn what(place: Place, stat: &Stat) -> What {
+    let (major, minor) = (
+        rustix::fs::major(stat.st_rdev),
+        rustix::fs::minor(stat.st_rdev),
+    );
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => What::Directory { opaque: false },
+        FileType::RegularFile => What::File(u64::try_from(stat.st_size).unwrap_or(0)),
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(place.directory, place.name, Vec::new());
+            What::Symlink(target.map(|t| t.into_bytes()).unwrap_or_default())
+        }
+        FileType::Fifo => What::Fifo,
+        FileType::CharacterDevice if (major, minor) == (0, 0) => What::Whiteout,
+        FileType::CharacterDevice => What::Character(major, minor),
+        _ => What::Block(major, minor),
+    }
+}
+
+fn word(what: &What) -> String {
+    match what {
+        What::Directory { .. } => "a directory".to_owned(),
+        What::File(size) => format!("a file of {size} bytes"),
+        What::Symlink(target) => format!("a link to {}", shown(target)),
+        What::Fifo => "a fifo".to_owned(),
+        What::Character(major, minor) => format!("character device {major}:{minor}"),
+        What::Block(major, minor) => format!("block device {major}:{minor}"),
+        What::Whiteout => "a whiteout".to_owned(),
+    }
+}
+
+/// A path in a message.
+fn shown(path: &[u8]) -> String {
+    match path {
+        [] => "/".to_owned(),
+        path => escape(path).chars().take(200).collect(),
+    }
+}
+
+fn moment(seconds: i64) -> String {
+    use time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds);
+    let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
+    text.unwrap_or_else(|| seconds.to_string())
+}

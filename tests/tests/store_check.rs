@@ -1,0 +1,265 @@
+//! `strata system check`: damage of every kind is found and said, and repaired from where the image came from.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use strata_tests::command::{Ran, Running, wait_for_process};
+use strata_tests::entry::Entry;
+use strata_tests::image::{Image, Layer};
+use strata_tests::scene::{Scene, shell_image};
+use strata_tests::trial::noise;
+
+/// Two layers with files, links, attributes and whiteouts.
+fn image() -> Image {
+    let base = [
+        Entry::dir("etc/"),
+        Entry::file("etc/config", "one=1\n"),
+        Entry::file("etc/large", noise(1, 300_000)),
+        Entry::hardlink("etc/same", "etc/config"),
+        Entry::symlink("etc/link", "config"),
+        Entry::file("etc/noted", "x").xattr("user.note", b"kept"),
+        Entry::dir("var/"),
+        Entry::file("var/old", "old"),
+    ];
+    let own = [
+        Entry::whiteout("var/", "old"),
+        Entry::file("srv/data", noise(2, 10_000)),
+    ];
+    Image::new(&[Layer::of(&base), Layer::of(&own)])
+}
+
+/// A scene with the image in its store.
+fn pulled() -> (Scene, Image, String) {
+    let s = Scene::new();
+    let image = image();
+    let reference = s.push(&image, "v1");
+    s.strata.pull(&reference);
+    (s, image, reference)
+}
+
+fn check(s: &Scene, options: &[&str]) -> (Ran, Value) {
+    let args = [&["system", "check", "--format", "json"], options].concat();
+    let ran = s.strata.run(&args);
+    let report = serde_json::from_slice(&ran.stdout);
+    let report = report.unwrap_or_else(|_| panic!("{}", ran.story()));
+    (ran, report)
+}
+
+/// The file of a layer of the image, in the store.
+fn at(s: &Scene, image: &Image, layer: usize, path: &str) -> PathBuf {
+    s.strata.layer(&image.layers[layer].diff_id).join(path)
+}
+
+fn flip(path: &PathBuf) {
+    let before = fs::metadata(path).and_then(|m| m.modified()).expect("time");
+    let mut bytes = fs::read(path).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).expect("write");
+    let file = fs::File::options().write(true).open(path).expect("open");
+    file.set_modified(before).expect("time");
+}
+
+#[test]
+fn a_sound_store_is_found_sound() {
+    let (s, _, reference) = pulled();
+    let told = s.strata.run(&["system", "check"]).ok();
+    assert!(
+        told.out().contains("1 images, 2 layers"),
+        "{}",
+        told.story()
+    );
+    assert!(
+        told.out().contains("nothing is damaged"),
+        "{}",
+        told.story()
+    );
+    let (ran, report) = check(&s, &[]);
+    assert_eq!(ran.code(), 0);
+    assert_eq!(report["findings"], serde_json::json!([]));
+    assert!(report["bytes"].as_u64() > Some(300_000), "{report}");
+    let (_, quick) = check(&s, &["--quick"]);
+    assert_eq!(
+        (quick["bytes"].as_u64(), &quick["damaged"]),
+        (Some(0), &0.into())
+    );
+    s.strata.run(&["inspect", &reference]).ok();
+}
+
+#[test]
+fn every_kind_of_damage_is_found_and_repaired_and_the_layer_is_again_what_it_was() {
+    let (s, image, reference) = pulled();
+    let trees = s.layer_trees(&image);
+    type Damage = (&'static str, fn(&Scene, &Image));
+    let cases: [Damage; 9] = [
+        ("content has changed", |s, i| {
+            flip(&at(s, i, 0, "fs/etc/large"))
+        }),
+        (
+            "etc/large is a file of 7 bytes, not a file of 300000 bytes",
+            |s, i| {
+                let file = fs::File::options()
+                    .write(true)
+                    .open(at(s, i, 0, "fs/etc/large"));
+                file.expect("open").set_len(7).expect("truncate");
+            },
+        ),
+        ("etc/config is missing", |s, i| {
+            fs::remove_file(at(s, i, 0, "fs/etc/config")).expect("remove");
+        }),
+        ("etc/noted has mode 0777, not 0644", |s, i| {
+            let mode = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(at(s, i, 0, "fs/etc/noted"), mode).expect("mode");
+        }),
+        ("etc/more is not of the layer", |s, i| {
+            fs::write(at(s, i, 0, "fs/etc/more"), "more").expect("write");
+        }),
+        ("var/old is missing", |s, i| {
+            fs::remove_file(at(s, i, 1, "fs/var/old")).expect("remove")
+        }),
+        ("No such file", |s, i| {
+            fs::remove_file(at(s, i, 0, "record.zst")).expect("remove")
+        }),
+        ("layer.json", |s, i| {
+            fs::write(at(s, i, 1, "layer.json"), "{}").expect("write")
+        }),
+        ("No such file", |s, i| {
+            fs::remove_dir_all(at(s, i, 1, "")).expect("remove")
+        }),
+    ];
+    for (words, damage) in cases {
+        damage(&s, &image);
+        let (ran, report) = check(&s, &[]);
+        assert_eq!(ran.code(), 1, "{words}: {}", ran.story());
+        assert!(report.to_string().contains(words), "{words}: {report}");
+        assert!(
+            report["findings"][0]["images"]
+                .to_string()
+                .contains(&reference),
+            "{report}"
+        );
+        let repaired = s.strata.run(&["system", "check", "--repair"]).ok();
+        assert!(repaired.out().contains("again"), "{}", repaired.story());
+        let (ran, _) = check(&s, &[]);
+        assert_eq!(ran.code(), 0, "{words}: {}", ran.story());
+        for (before, now) in trees.iter().zip(s.layer_trees(&image)) {
+            before.assert_same(&now);
+        }
+        assert_eq!(s.strata.leftovers(), [""; 0], "{words}");
+    }
+}
+
+#[test]
+fn what_only_stands_around_proven_content_needs_no_registry() {
+    let (s, image, _) = pulled();
+    let trees = s.layer_trees(&image);
+    s.server.stop();
+    fs::set_permissions(
+        at(&s, &image, 0, "fs/etc"),
+        fs::Permissions::from_mode(0o700),
+    )
+    .expect("mode");
+    let told = s.strata.run(&["system", "check", "--repair"]).ok();
+    assert!(told.out().contains("unpacked again"), "{}", told.story());
+    trees[0].assert_same(&s.layer_tree(&image, 0));
+}
+
+#[test]
+fn what_no_registry_has_stays_damaged_and_is_said() {
+    let (s, image, _) = pulled();
+    s.server.stop();
+    flip(&at(&s, &image, 0, "fs/etc/large"));
+    let told = s.strata.run(&["system", "check", "--repair"]);
+    assert_eq!(told.code(), 1, "{}", told.story());
+    assert!(
+        told.out()
+            .contains("not repaired: it cannot be fetched again"),
+        "{}",
+        told.story()
+    );
+    assert!(told.out().contains("127.0.0.1"), "{}", told.story());
+}
+
+#[test]
+fn a_layer_that_a_running_container_shows_is_not_replaced() {
+    let s = Scene::new();
+    let image = shell_image();
+    let reference = s.push(&image, "v1");
+    s.strata.pull(&reference);
+    let mut command = s
+        .strata
+        .command(&["run", "--name", "busy", &reference, "sleep", "64123"]);
+    let running = Running::start(&mut command);
+    wait_for_process(&["sleep", "64123"]);
+    fs::write(at(&s, &image, 1, "fs/data/one"), "two\n").expect("write");
+    let told = s.strata.run(&["system", "check", "--repair"]);
+    assert_eq!(told.code(), 1, "{}", told.story());
+    assert!(
+        told.out().contains("in use by container busy"),
+        "{}",
+        told.story()
+    );
+    s.strata.run(&["rm", "-f", "busy"]).ok();
+    running.wait();
+    s.strata.run(&["system", "check", "--repair"]).ok();
+    assert_eq!(s.sh(&reference, &[], "cat /data/one").ok().out(), "one");
+}
+
+#[test]
+fn rubbish_is_found_and_removed_and_is_no_damage() {
+    let (s, _, _) = pulled();
+    let root = s.strata.root();
+    let stray = [
+        root.join("layers").join("f".repeat(64)),
+        root.join("staging/dead"),
+    ];
+    for path in &stray {
+        fs::create_dir(path).expect("stray");
+        fs::write(path.join("file"), "x").expect("write");
+    }
+    fs::write(root.join("staging/dead.lock"), "").expect("lock");
+    let (ran, report) = check(&s, &[]);
+    assert_eq!(ran.code(), 0, "{}", ran.story());
+    assert_eq!(
+        report["findings"].as_array().map(Vec::len),
+        Some(2),
+        "{report}"
+    );
+    s.strata.run(&["system", "check", "--repair"]).ok();
+    assert!(stray.iter().all(|path| !path.exists()));
+    let (_, report) = check(&s, &[]);
+    assert_eq!(report["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn pulls_go_on_beside_a_check() {
+    let (s, _, reference) = pulled();
+    let others: Vec<String> = (0..4)
+        .map(|number| {
+            let own = [Entry::file("own", noise(number, 2_000_000))];
+            let image = Image::new(&[image().layers[0].clone(), Layer::of(&own)]);
+            s.push(&image, &format!("other-{number}"))
+        })
+        .collect();
+    std::thread::scope(|scope| {
+        let checks = scope.spawn(|| {
+            for _ in 0..6 {
+                s.strata.run(&["system", "check"]).ok();
+            }
+        });
+        for other in &others {
+            s.strata.pull(other);
+            s.strata.run(&["rmi", other]).ok();
+        }
+        checks.join().expect("checks");
+    });
+    s.strata.run(&["rmi", &reference]).ok();
+    let (_, report) = check(&s, &[]);
+    assert_eq!(
+        (&report["layers"], &report["damaged"]),
+        (&0.into(), &0.into()),
+        "{report}"
+    );
+}
