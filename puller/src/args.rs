@@ -37,6 +37,8 @@ enum Command {
     Run(command::run::Args),
     Ps(command::ps::Args),
     Rm(command::rm::Args),
+    Image(command::image::Args),
+    Container(command::container::Args),
     System(command::system::Args),
     Unshare(command::unshare::Args),
     #[command(visible_alias = "cp")]
@@ -76,6 +78,8 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Run(args) => command::run::run(&settings, args),
         Command::Ps(args) => command::ps::run(&settings, args),
         Command::Rm(args) => command::rm::run(&settings, args),
+        Command::Image(args) => command::image::run(&settings, args),
+        Command::Container(args) => command::container::run(&settings, args),
         Command::System(args) => command::system::run(&settings, args),
         Command::Unshare(args) => command::unshare::run(&settings, args),
         Command::Copy(args) => command::copy::run(&settings, &args),

@@ -153,7 +153,7 @@ fn every_kind_of_damage_is_found_and_repaired_and_the_layer_is_again_what_it_was
 
 #[test]
 fn what_only_stands_around_proven_content_needs_no_registry() {
-    let (s, image, _) = pulled();
+    let (mut s, image, _) = pulled();
     let trees = s.layer_trees(&image);
     s.server.stop();
     fs::set_permissions(
@@ -168,7 +168,7 @@ fn what_only_stands_around_proven_content_needs_no_registry() {
 
 #[test]
 fn what_no_registry_has_stays_damaged_and_is_said() {
-    let (s, image, _) = pulled();
+    let (mut s, image, _) = pulled();
     s.server.stop();
     flip(&at(&s, &image, 0, "fs/etc/large"));
     let told = s.strata.run(&["system", "check", "--repair"]);

@@ -2,10 +2,12 @@
 //! registry and nothing else.
 
 pub(crate) mod blob;
+pub(crate) mod container;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod digest;
 pub(crate) mod history;
+pub(crate) mod image;
 pub(crate) mod images;
 pub(crate) mod inspect;
 pub(crate) mod login;
@@ -13,6 +15,7 @@ pub(crate) mod logout;
 pub(crate) mod manifest;
 pub(crate) mod mirror;
 pub(crate) mod mount;
+pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;

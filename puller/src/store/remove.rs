@@ -5,8 +5,9 @@ use strata_oci::digest::Digest;
 
 use super::find::{Found, find};
 use super::image::{self, Image};
+use super::lock::FileLock;
 use super::name::{Name, Target};
-use super::sweep::BATCH;
+use super::sweep::{BATCH, Collected};
 use super::{Store, StoreError, familiar, publish};
 
 /// What a removal took away.
@@ -71,7 +72,7 @@ impl Store {
         let lock = self.lock_index()?;
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut removed = match find(&transaction, name_or_id)? {
+        let removed = match find(&transaction, name_or_id)? {
             None => return Err(StoreError::NoSuchImage(name_or_id.to_owned())),
             Some(Found::Reference { name, manifest }) => {
                 remove_reference(&transaction, &name, &manifest)?
@@ -80,10 +81,19 @@ impl Store {
                 remove_by_id(&transaction, name_or_id, &manifests, force)?
             }
         };
-        let mut collected = self.collect(&transaction)?;
+        let collected = self.collect(&transaction)?;
         transaction.commit()?;
         drop(db);
-        let mut lock = lock;
+        self.finish_removal(removed, collected, lock)
+    }
+
+    /// Takes away what a transaction has collected, and what it left because it was too much at once.
+    pub(super) fn finish_removal(
+        &self,
+        mut removed: Removed,
+        mut collected: Collected,
+        mut lock: FileLock,
+    ) -> Result<Removed, StoreError> {
         loop {
             let full = collected.layers.len() == BATCH;
             let layers = collected.layers.iter().map(|layer| layer.diff_id.clone());
@@ -151,13 +161,13 @@ fn remove_by_id(
 }
 
 /// Deletes the image's row with its names and gives its id.
-fn delete(db: &Connection, manifest: &str) -> Result<Digest, StoreError> {
+pub(super) fn delete(db: &Connection, manifest: &str) -> Result<Digest, StoreError> {
     let delete = "DELETE FROM images WHERE manifest_digest = ?1 RETURNING id";
     let id: String = db.query_row(delete, [manifest], |row| row.get(0))?;
     image::digest(&id)
 }
 
-fn references(db: &Connection, manifest: &str) -> Result<Vec<String>, StoreError> {
+pub(super) fn references(db: &Connection, manifest: &str) -> Result<Vec<String>, StoreError> {
     let query =
         "SELECT reference FROM image_references WHERE manifest_digest = ?1 ORDER BY reference";
     let mut statement = db.prepare_cached(query)?;

@@ -1,6 +1,8 @@
 //! `strata system`: what concerns the store as a whole.
 
 mod check;
+mod df;
+mod prune;
 mod sweep;
 
 use std::process::ExitCode;
@@ -20,12 +22,16 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Args),
+    Df(df::Args),
+    Prune(prune::Args),
     Sweep(sweep::Args),
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Check(args) => check::run(settings, &args),
+        Command::Df(args) => df::run(settings, &args),
+        Command::Prune(args) => prune::run(settings, &args),
         Command::Sweep(args) => sweep::run(settings, &args),
     }
 }
