@@ -131,7 +131,7 @@ impl Store {
         let db = self.db();
         let problems = strings(
             &db,
-            "SELECT integrity_check FROM pragma_integrity_check(20)",
+            "SELECT integrity_check FROM pragma_integrity_check LIMIT 20",
             &[],
         )?;
         let broken = strings(
