@@ -198,7 +198,7 @@ fn grouped_words_are_the_plain_commands() {
 #[test]
 fn what_was_removed_is_deleted_later_and_nobody_waits_for_it() {
     let s = Scene::new();
-    let files: Vec<Entry> = (0..20_000)
+    let files: Vec<Entry> = (0..4_000)
         .map(|n| Entry::file(format!("d{}/f{n}", n % 50), "x"))
         .collect();
     let reference = s.push(&Image::new(&[Layer::of(&files)]), "v1");
@@ -229,7 +229,7 @@ fn what_was_removed_is_deleted_later_and_nobody_waits_for_it() {
     let trash = s.strata.root().join("trash");
     let is_empty = || std::fs::read_dir(&trash).expect("read").next().is_none();
     assert!(!is_empty(), "it was deleted at once");
-    let limit = Instant::now() + Duration::from_secs(60);
+    let limit = Instant::now() + Duration::from_secs(180);
     while !is_empty() {
         assert!(Instant::now() < limit, "nobody deletes what was removed");
         std::thread::sleep(Duration::from_millis(50));

@@ -26,7 +26,7 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     }
     // A session of its own, so that a terminal that is closed does not end it; it is not the leader of a group.
     let _ = rustix::process::setsid();
-    let _ = rustix::process::nice(19);
+    let _ = rustix::process::nice(10);
     empty_trash(settings.root(), Urgency::WhenQuiet)?;
     Ok(ExitCode::SUCCESS)
 }
