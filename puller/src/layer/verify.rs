@@ -422,8 +422,11 @@ impl Comparison<'_> {
             let may_lack = self.options.ownership != Ownership::Keep && name != namespace.opaque()
                 || name.starts_with(b"user.") && !plain
                 || name.starts_with(b"system.");
-            let same = has.is_some_and(|(_, has)| has == value);
-            if !same && !(has.is_none() && may_lack) {
+            let right = match has {
+                Some((_, has)) => has == value,
+                None => may_lack,
+            };
+            if !right {
                 let name = String::from_utf8_lossy(name).into_owned();
                 let what = if has.is_some() { "changed" } else { "missing" };
                 self.verdict

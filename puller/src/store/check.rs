@@ -158,14 +158,14 @@ impl Store {
         let rows = layer_rows(&db)?;
         let layers: HashSet<&str> = rows.iter().map(|row| row.diff_id.hex()).collect();
         let stacks = known(&db, "SELECT chain_id FROM stacks WHERE mended")?;
-        let is_known: [(&str, &dyn Fn(&str) -> bool); 2] = [
-            ("layers", &|name| layers.contains(name)),
-            ("stacks", &|name| stacks.contains(name)),
-        ];
-        for (directory, is_known) in is_known {
+        for directory in ["layers", "stacks"] {
             let path = self.root.join(directory);
             for name in names(&path).map_err(StoreError::io("read", &path))? {
-                if !is_known(&name) {
+                let known = match directory {
+                    "layers" => layers.contains(&*name),
+                    _ => stacks.contains(&name),
+                };
+                if !known {
                     let subject = Subject::Rubbish(path.join(name));
                     let problem = "no row of the index names it";
                     report.findings.push(Finding::new(subject, problem));
