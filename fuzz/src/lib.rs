@@ -1,10 +1,14 @@
-//! What the fuzz targets do with their bytes: read them as a part of a request, and hold the reader to what it
-//! promises. The workspace's tests run the same functions over the corpus (`tests/tests/fuzz_corpus.rs`).
+//! What the fuzz targets do with their bytes: read them as a part of a request, or as a layer, and hold the reader to
+//! what it promises. The workspace's tests run the same functions over the corpus (`tests/tests/fuzz_corpus.rs`).
 
+use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use strata::layer::{self, Limits, Ownership, UnpackOptions, XattrNamespace};
 use strata_oci::manifest::{MAX_MANIFEST, Manifest};
 use strata_oci::{Algorithm, Digest, Repository, Tag, media};
 use stratad::condition::Condition;
@@ -17,7 +21,7 @@ use stratad::route::{self, Route};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 10] = [
     ("route", route),
     ("name", name),
     ("range", range),
@@ -26,6 +30,8 @@ pub const TARGETS: [Target; 8] = [
     ("condition", condition),
     ("forwarded", forwarded),
     ("manifest", manifest),
+    ("archive", archive),
+    ("layer", layer),
 ];
 
 const METHODS: [Method; 7] = [
@@ -219,4 +225,86 @@ pub fn manifest(data: &[u8]) {
     assert!(manifest.effective_artifact_type() != Some(""));
     let again = Manifest::parse(bytes, Some(&manifest.media_type));
     assert_eq!(again, Ok(manifest));
+}
+
+/// A layer as it comes from a registry, compressed in whatever way.
+pub fn archive(data: &[u8]) {
+    unpack(data);
+}
+
+/// A plain archive whose headers have the right checksums, so that what is in them is looked at.
+pub fn layer(data: &[u8]) {
+    let mut repaired = data.to_vec();
+    for block in repaired.chunks_exact_mut(512) {
+        if &block[257..262] == b"ustar" {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+    }
+    unpack(&repaired);
+}
+
+const SECRET: &[u8] = b"not yours";
+
+/// Unpacks into a directory in memory, as it is done for whoever runs this. Nothing outside changes, and what was
+/// accepted gives the identical archive again.
+fn unpack(data: &[u8]) {
+    let memory = Path::new("/dev/shm");
+    let place = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    let place = place.expect("a directory");
+    let (outside, into) = (place.path().join("outside"), place.path().join("layer"));
+    let secret = outside.join("secret");
+    fs::create_dir(&outside).expect("make a directory");
+    fs::create_dir(&into).expect("make a directory");
+    fs::write(&secret, SECRET).expect("write");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("chmod");
+    let known = |path: &Path| {
+        let data = fs::metadata(path).expect("there");
+        let owner = (data.uid(), data.gid());
+        (
+            data.mode(),
+            owner,
+            data.nlink(),
+            data.mtime(),
+            data.mtime_nsec(),
+        )
+    };
+    let before = [&outside, &secret].map(|path| known(path));
+    let root = before[1].1.0 == 0;
+    let options = UnpackOptions {
+        ownership: if root {
+            Ownership::Keep
+        } else {
+            Ownership::Single
+        },
+        xattrs: if root {
+            XattrNamespace::Trusted
+        } else {
+            XattrNamespace::User
+        },
+        limits: Limits {
+            entries: 300,
+            bytes: 4 << 20,
+            names: 100_000,
+            segments: 500,
+            ..Limits::default()
+        },
+    };
+    let unpacked = layer::unpack(data, &into, &options, &|_| {});
+    assert_eq!([&outside, &secret].map(|path| known(path)), before);
+    assert_eq!(fs::read(&secret).expect("the secret"), SECRET);
+    for (directory, count) in [(place.path(), 2), (&outside, 1)] {
+        let entries = fs::read_dir(directory).expect("list");
+        assert_eq!(entries.count(), count, "something was made outside");
+    }
+    let Ok(meta) = unpacked else { return };
+    assert!(meta.rebuildable);
+    let mut again = Vec::new();
+    layer::rebuild(&into, &mut again).expect("the archive again");
+    assert_eq!(Digest::of(&again), meta.diff_id);
+    assert_eq!(again.len() as u64, meta.tar_size);
 }
