@@ -125,7 +125,12 @@ impl Clients {
 pub fn umoci_unpack(layout: &Path, tag: &str, bundle: &Path) -> PathBuf {
     need_root();
     let image = format!("{}:{tag}", layout.display());
-    let mut command = Command::new(tool("umoci"));
-    run(command.args(["unpack", "--image", &image]).arg(bundle)).ok();
+    umoci(&["unpack", "--image", &image, bundle.to_str().expect("text")]);
     bundle.join("rootfs")
+}
+
+/// `umoci`, to a good end.
+#[track_caller]
+pub fn umoci(args: &[&str]) -> Ran {
+    run(Command::new(tool("umoci")).args(args)).ok()
 }

@@ -36,3 +36,4 @@ pub mod traffic;
 pub mod tree;
 pub mod trial;
 pub mod user;
+pub mod wild;

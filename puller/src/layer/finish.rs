@@ -23,7 +23,8 @@ impl<R: BufRead> Extractor<'_, R> {
         let mut opaque = HashSet::new();
         for path in std::mem::take(&mut self.opaque) {
             // A directory that is itself removed, and not made again, has nothing to hide.
-            let create = !name::ancestors(&path).any(|path| self.removed.contains(path));
+            let removed = name::ancestors(&path).any(|path| self.removed.contains(path));
+            let create = !removed && !self.tree.is_behind_link(&path);
             if let Found::Directory(directory) = self.tree.find(&path, create)? {
                 opaque.insert(directory.path.clone());
             }
@@ -48,6 +49,8 @@ impl<R: BufRead> Extractor<'_, R> {
         let parent = match self.tree.find(parent, false)? {
             Found::Directory(directory) => directory,
             Found::NotDirectory => return Ok(()),
+            // The parent became a link: what it held went with it (so umoci writes it down).
+            Found::Missing if self.tree.is_behind_link(parent) => return Ok(()),
             Found::Missing => match self.tree.find(parent, true)? {
                 Found::Directory(directory) => directory,
                 Found::Missing | Found::NotDirectory => return Ok(()),

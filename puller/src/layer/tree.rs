@@ -126,6 +126,14 @@ impl Tree {
         }
     }
 
+    /// Whether a cleaned path that leads to nothing, or to no directory, is or goes through a symbolic link.
+    pub(super) fn is_behind_link(&self, path: &[u8]) -> bool {
+        match open(&self.root, path, OFlags::PATH) {
+            Ok(found) => rustix::fs::fstat(&found).is_ok_and(|stat| !is_directory(&stat)),
+            Err(error) => error == Errno::LOOP,
+        }
+    }
+
     fn open_real(&mut self, path: &[u8]) -> Result<Rc<Directory>, Errno> {
         if let Some(directory) = self.open.get(path) {
             return Ok(Rc::clone(directory));

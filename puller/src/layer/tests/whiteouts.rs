@@ -133,6 +133,15 @@ fn a_whiteout_behind_a_symbolic_link_goes_where_the_link_leads() {
 }
 
 #[test]
+fn a_whiteout_behind_a_link_that_took_its_parents_place_makes_nothing() {
+    for mark in ["was/.wh.child", "was/deep/.wh.child", "was/.wh..wh..opq"] {
+        let (place, meta) = unpacked(&Tar::new().symlink("was", "/not/here").file(mark, "").end());
+        assert_eq!(place.list(), ["was"], "{mark}");
+        assert_eq!(meta.implied, ["."]);
+    }
+}
+
+#[test]
 fn a_device_that_overlayfs_takes_for_a_whiteout_is_one() {
     let head = Head {
         name: "gone",
