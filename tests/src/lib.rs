@@ -13,6 +13,7 @@ pub mod clients;
 pub mod command;
 pub mod debian;
 pub mod demo;
+pub mod disk;
 pub mod distribution;
 pub mod entry;
 pub mod fake;
