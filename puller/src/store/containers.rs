@@ -142,6 +142,9 @@ pub enum ContainerError {
         /// Who has it.
         id: String,
     },
+    /// Somebody removed the image between its being found and its being used.
+    #[error("the image {0} was removed meanwhile: pull it again")]
+    ImageGone(String),
     /// Nothing is called that.
     #[error("no such container: {0}; `strata ps -a` lists them")]
     NoSuch(String),

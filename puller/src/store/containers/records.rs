@@ -32,7 +32,13 @@ pub(super) fn insert(
             ":ephemeral": new.ephemeral,
             ":command": command,
             ":created": now(),
-        })?;
+        });
+        let inserted = match inserted {
+            Err(error) if is_foreign_key(&error) => {
+                return Err(ContainerError::ImageGone(new.image_name.to_owned()));
+            }
+            inserted => inserted?,
+        };
         let found = find(index, if inserted == 1 { id } else { &name })?;
         match found.into_iter().next() {
             Some(container) if inserted == 1 => return Ok(container),
@@ -48,6 +54,12 @@ pub(super) fn insert(
     Err(ContainerError::Name(
         "(none of a hundred made-up names is free)".to_owned(),
     ))
+}
+
+/// The only row that one of a container refers to is its image's.
+fn is_foreign_key(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
 pub(super) fn exited(index: &Connection, id: &str, code: u8) -> rusqlite::Result<()> {
