@@ -221,11 +221,9 @@ fn power_cuts(
                 acknowledged.insert(name.clone());
             }
             Some(status) => found.push(format!("{args:?}: {status}")),
-            None if there => {
-                // It may be done, and it may be not.
-                if !names(&strata).contains(name) {
-                    acknowledged.remove(name);
-                }
+            // It may be done, and it may be not.
+            None if there && !names(&strata).contains(name) => {
+                acknowledged.remove(name);
             }
             None => {}
         }
