@@ -15,6 +15,9 @@ struct Args {
     /// Directory of the local store [default: /var/lib/strata for root, else $XDG_DATA_HOME/strata]
     #[arg(long, global = true, env = "STRATA_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
+    /// How layers are stacked: overlay, fuse-overlayfs or vfs (copies) [default: the first of them that works]
+    #[arg(long, global = true, env = "STRATA_DRIVER", value_name = "NAME")]
+    driver: Option<strata::driver::Name>,
     /// Say more of what happens, on standard error
     #[arg(long, global = true)]
     verbose: bool,
@@ -29,6 +32,8 @@ enum Command {
     Images(command::images::Args),
     Inspect(command::inspect::Args),
     History(command::history::Args),
+    Tree(command::tree::Args),
+    Diff(command::diff::Args),
     Tag(command::tag::Args),
     Rmi(command::rmi::Args),
     Mount(command::mount::Args),
@@ -61,7 +66,7 @@ enum Command {
 pub(crate) fn parse_and_run() -> ExitCode {
     let args = Args::parse();
     crate::logs::start(args.verbose);
-    let settings = match Settings::new(args.root) {
+    let settings = match Settings::new(args.root, args.driver) {
         Ok(settings) => settings,
         Err(error) => return crate::printer::failed(&error),
     };
@@ -71,6 +76,8 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Images(args) => command::images::run(&settings, args),
         Command::Inspect(args) => command::inspect::run(&settings, args),
         Command::History(args) => command::history::run(&settings, args),
+        Command::Tree(args) => command::tree::run(&settings, &args),
+        Command::Diff(args) => command::diff::run(&settings, &args),
         Command::Tag(args) => command::tag::run(&settings, args),
         Command::Rmi(args) => command::rmi::run(&settings, args),
         Command::Mount(args) => command::mount::run(&settings, args),

@@ -94,6 +94,7 @@
 
 pub mod config;
 pub mod copy;
+pub mod diff;
 pub mod driver;
 pub mod fetch;
 pub mod layer;

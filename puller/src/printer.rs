@@ -141,6 +141,12 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<bool> {
     }
 }
 
+/// Text from anywhere in one line, without what could move a terminal's cursor.
+pub(crate) fn plain(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().map(plain).collect()
+}
+
 /// Columns with a heading, for people.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -157,10 +163,7 @@ impl Table {
 
     /// Adds a row; its cells come from anywhere, so what could move a terminal's cursor is replaced.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().map(|cell| {
-            let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-            cell.chars().map(plain).collect()
-        });
+        let cells = cells.into_iter().map(|cell| plain(&cell));
         self.rows.push(cells.collect());
     }
 

@@ -1,4 +1,4 @@
-//! What the typed words mean: where the store is.
+//! What the typed words mean: where the store is, and how its layers are stacked.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,21 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use strata::driver::{Chooser, Name};
 use strata::store::{Store, Urgency, empty_trash, trash_of};
 use strata::userns;
 
 /// Resolved settings that every command shares.
 pub(crate) struct Settings {
     root: PathBuf,
+    driver: Option<Name>,
     /// Whether a store was opened.
     opened: Cell<bool>,
 }
 
 impl Settings {
     /// Resolves the store's directory: what was given, else root's or the user's default.
-    pub(crate) fn new(root: Option<PathBuf>) -> Result<Self> {
+    pub(crate) fn new(root: Option<PathBuf>, driver: Option<Name>) -> Result<Self> {
         let root = match root {
             Some(root) => std::path::absolute(&root)
                 .with_context(|| format!("--root {}: cannot be resolved", root.display()))?,
@@ -26,6 +28,7 @@ impl Settings {
         };
         Ok(Self {
             root,
+            driver,
             opened: Cell::new(false),
         })
     }
@@ -35,6 +38,11 @@ impl Settings {
         let privilege = userns::enter()?;
         self.opened.set(true);
         Ok(Arc::new(Store::open(&self.root, privilege)?))
+    }
+
+    /// Finds the driver that stacks the layers of a store.
+    pub(crate) fn chooser(&self, store: &Store) -> Chooser {
+        Chooser::new(store.root(), store.privilege(), self.driver)
     }
 
     /// The same for who looks at what is there: nothing is swept away before.

@@ -111,3 +111,93 @@ fn a_history_that_does_not_fit_the_layers_is_told_all_the_same() {
         assert!(table.contains("N/A"), "{table}");
     }
 }
+
+/// A layer with one file of this many bytes.
+fn layer(name: &str, size: usize) -> Layer {
+    Layer::of(&[Entry::file(name, vec![b'x'; size])])
+}
+
+#[test]
+fn tree_draws_the_shared_base_once() {
+    let scene = Scene::new();
+    let [base, app, web, more, other] = [
+        ("base", 5_000),
+        ("app", 300),
+        ("web", 20),
+        ("more", 1),
+        ("other", 70_000),
+    ]
+    .map(|(name, size)| layer(name, size));
+    for (tag, layers) in [
+        ("base", vec![base.clone()]),
+        ("app", vec![base.clone(), app.clone()]),
+        // The last layer is shared, too, but stands on others.
+        ("web", vec![base.clone(), web.clone(), more.clone()]),
+        ("other", vec![other.clone(), more.clone()]),
+    ] {
+        let reference = scene.push(&Image::new(&layers), tag);
+        scene.strata.pull(&reference);
+    }
+    let ask = |args: &[&str]| scene.strata.run(&[&["tree"], args].concat()).ok().out();
+    let drawn = ask(&[]);
+    let short = |layer: &Layer| layer.diff_id.short().to_owned();
+    let host = scene.server.reference("app", "x").replace(":x", "");
+    let without_ids: Vec<String> = drawn
+        .lines()
+        .map(|line| match line.find('(') {
+            Some(at) if line.contains('●') => {
+                format!("{}{}", &line[..at], &line[at + 15..])
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        without_ids,
+        [
+            format!("{}  5kB  shared by 3 images", short(&base)),
+            format!("├─ ● {host}:base   5kB, 0B its own"),
+            format!("├─ {}  300B", short(&app)),
+            format!("│  └─ ● {host}:app   5.3kB, 300B its own"),
+            format!("└─ {}  2 layers, 21B", short(&more)),
+            format!("   └─ ● {host}:web   5.02kB, 20B its own"),
+            String::new(),
+            format!("{}  2 layers, 70kB", short(&more)),
+            format!("└─ ● {host}:other   70kB, 70kB its own"),
+            String::new(),
+            "4 images, 5 layers: 75.3kB in all, 5kB shared, 70.3kB unique (85.3kB if nothing were shared)".to_owned(),
+        ],
+        "{drawn}"
+    );
+    let part = ask(&[&format!("{host}:app")]);
+    assert!(
+        part.contains(":web") && !part.contains(":other"),
+        "the base's users: {part}"
+    );
+    assert!(ask(&["--no-trunc"]).contains(&base.diff_id.to_string()));
+    let forest: Value = serde_json::from_str(&ask(&["--format", "json"])).expect("JSON");
+    assert_eq!(forest["shared"], 5_001);
+    assert_eq!(forest["unique"], 70_320);
+    let roots = forest["roots"].as_array().expect("a list");
+    let root = roots.iter().find(|r| r["used_by"] == 3).expect("the base");
+    assert_eq!(root["layers"][0]["diff_id"], base.diff_id.to_string());
+    assert_eq!(root["images"][0]["names"][0], format!("{host}:base"));
+    let children = root["children"].as_array().expect("a list");
+    assert_eq!(children.len(), 2);
+    assert_eq!(children[1]["layers"].as_array().expect("a list").len(), 2);
+    scene
+        .strata
+        .run(&["tree", "no/such"])
+        .refused()
+        .says("no/such");
+}
+
+#[test]
+fn tree_of_nothing_and_of_an_image_without_layers() {
+    let scene = Scene::new();
+    let empty = scene.strata.run(&["tree"]).ok().out();
+    assert!(empty.starts_with("0 images, 0 layers"), "{empty}");
+    let reference = scene.push(&Image::new(&[]), "empty");
+    scene.strata.pull(&reference);
+    let drawn = scene.strata.run(&["tree"]).ok().out();
+    assert!(drawn.starts_with("no layers\n└─ ● "), "{drawn}");
+}

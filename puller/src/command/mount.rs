@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
-use strata::driver::{Driver as _, Overlay, Stack, Writable, is_mounted};
+use strata::driver::{Choice, Name, Stack, State, Writable, session, state, unmount};
 use strata::store::containers::{Container, ContainerError, Kind, NewContainer};
 use strata::store::{Image, Store};
 use strata::userns;
@@ -41,10 +41,10 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     }
     let store = settings.open_store()?;
     let path = match store.container(&reference) {
-        Ok(container) => mount_container(&store, &container, args.ro)?,
+        Ok(container) => mount_container(settings, &store, &container, args.ro)?,
         Err(ContainerError::NoSuch(_) | ContainerError::Ambiguous(_)) => {
             let image = super::pull::ensure(&store, &reference, ProgressArgs::default())?;
-            mount_image(&store, &image, &reference, args.ro)?
+            mount_image(settings, &store, &image, &reference, args.ro)?
         }
         Err(error) => return Err(error.into()),
     };
@@ -54,9 +54,10 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
 
 fn list(settings: &Settings) -> Result<ExitCode> {
     let store = settings.open_store()?;
+    drop_stale(&store)?;
     for container in store.containers()? {
         let path = mount_point(&store, &container);
-        if is_mounted(&path) {
+        if state(&path) == State::Mounted {
             crate::printer::line(format_args!(
                 "{}  {}  {}",
                 container.short_id(),
@@ -73,7 +74,39 @@ pub(super) fn mount_point(store: &Store, container: &Container) -> PathBuf {
     Writable::of(&store.container_dir(&container.id)).merged
 }
 
-fn mount_image(store: &Store, image: &Image, name: &str, read_only: bool) -> Result<PathBuf> {
+/// Whether a container is nothing but a mount of an image, and that mount is to be seen nowhere: the machine was
+/// started anew, the namespace ended, or who mounted was killed.
+pub(super) fn is_stale(store: &Store, container: &Container) -> Result<bool> {
+    if container.kind == Kind::Container || state(&mount_point(store, container)) == State::Mounted
+    {
+        return Ok(false);
+    }
+    let elsewhere = session::is_elsewhere(&store.container_dir(&container.id));
+    Ok(!elsewhere.context("looking for the mount in /proc")?)
+}
+
+/// Removes the records of mounts that are no more, with their writable layers.
+pub(super) fn drop_stale(store: &Store) -> Result<()> {
+    for container in store.containers()? {
+        if !is_stale(store, &container)? {
+            continue;
+        }
+        // Somebody is mounting it now.
+        let Ok(lock) = store.lock_container(&container) else {
+            continue;
+        };
+        store.remove_container(&container, lock)?;
+    }
+    Ok(())
+}
+
+fn mount_image(
+    settings: &Settings,
+    store: &Store,
+    image: &Image,
+    name: &str,
+    read_only: bool,
+) -> Result<PathBuf> {
     let lowers = store.stack(image)?;
     let kind = if read_only {
         Kind::ReadOnlyMount
@@ -88,7 +121,7 @@ fn mount_image(store: &Store, image: &Image, name: &str, read_only: bool) -> Res
         ephemeral: false,
         command: Vec::new(),
     })?;
-    match mount(store, &container, &lowers, !read_only) {
+    match mount(settings, store, &container, &lowers, read_only) {
         Ok(path) => Ok(path),
         Err(error) => {
             store.remove_container(&container, lock)?;
@@ -97,10 +130,17 @@ fn mount_image(store: &Store, image: &Image, name: &str, read_only: bool) -> Res
     }
 }
 
-fn mount_container(store: &Store, container: &Container, read_only: bool) -> Result<PathBuf> {
+fn mount_container(
+    settings: &Settings,
+    store: &Store,
+    container: &Container,
+    read_only: bool,
+) -> Result<PathBuf> {
     let path = mount_point(store, container);
-    if is_mounted(&path) {
-        return Ok(path);
+    match state(&path) {
+        State::Mounted => return Ok(path),
+        State::Dead => unmount(&path, true)?,
+        State::Unmounted => {}
     }
     let _lock = store
         .lock_container(container)
@@ -112,38 +152,66 @@ fn mount_container(store: &Store, container: &Container, read_only: bool) -> Res
     let image = store
         .image(&container.manifest_digest.to_string())?
         .with_context(|| format!("the image of container {} is gone", container.name))?;
-    let mut lowers = store.stack(&image)?;
-    if read_only {
-        // Its own layer is one among others then.
-        lowers.insert(0, Writable::of(&store.container_dir(&container.id)).upper);
-    }
-    mount(store, container, &lowers, !read_only)
+    let lowers = store.stack(&image)?;
+    mount(settings, store, container, &lowers, read_only)
 }
 
 fn mount(
+    settings: &Settings,
     store: &Store,
     container: &Container,
     lowers: &[PathBuf],
-    writable: bool,
+    read_only: bool,
 ) -> Result<PathBuf> {
     let directory = store.container_dir(&container.id);
-    let Writable {
-        upper,
-        work,
-        merged,
-    } = Writable::of(&directory);
-    Writable::of(&directory)
+    let recorded = Name::recorded(&directory);
+    let writable = Writable::of(&directory);
+    writable
         .make(lowers)
         .with_context(|| format!("cannot make directories in {}", directory.display()))?;
-    let driver = Overlay::new(store.privilege());
+    session::record(&directory)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
     let stack = Stack {
         lowers,
-        writable: writable.then_some((upper.as_path(), work.as_path())),
+        upper: (container.kind != Kind::ReadOnlyMount).then_some(&writable.upper),
+        scratch: &writable.work,
+        read_only,
     };
-    if let Err(error) = driver.mount(&stack, &merged) {
-        // A trial mount says more than the kernel did.
-        driver.probe(store.root())?;
-        return Err(error.into());
+    let chooser = settings.chooser(store);
+    if let Some(made_by) = recorded {
+        refuse_other(&container.name, made_by, chooser.wanted())?;
+        made_by
+            .driver(store.privilege())
+            .mount(&stack, &writable.merged)?;
+        return Ok(writable.merged);
     }
-    Ok(merged)
+    let (name, choice) = chooser.mount(&stack, &writable.merged)?;
+    if let Some(choice) = &choice {
+        tell(choice);
+    }
+    name.record(&directory)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
+    Ok(writable.merged)
+}
+
+/// What one driver wrote, another would read as something else.
+fn refuse_other(container: &str, made_by: Name, wanted: Option<Name>) -> Result<()> {
+    match wanted.filter(|wanted| *wanted != made_by) {
+        Some(wanted) => bail!(
+            "container {container} was made with --driver {made_by}, and {wanted} reads what that wrote as something else: leave --driver out"
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Says which driver was chosen, and why no better one.
+pub(super) fn tell(choice: &Choice) {
+    for reason in &choice.passed_over {
+        crate::printer::message(reason);
+    }
+    let costs = match choice.name {
+        Name::Vfs => ": every container and mount is a whole copy of its image",
+        _ => "",
+    };
+    crate::printer::message(format_args!("using {}{costs}", choice.name));
 }

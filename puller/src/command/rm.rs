@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use strata::driver::{Driver as _, Overlay, is_mounted};
+use strata::driver::{self, is_mounted};
 use strata::store::Store;
-use strata::store::containers::{Container, ContainerError, ContainerLock};
+use strata::store::containers::{Container, ContainerError, ContainerLock, Kind};
 
 use super::mount::mount_point;
 use crate::settings::Settings;
@@ -43,9 +43,12 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
         Err(ContainerError::NoSuch(_)) if force => return Ok(()),
         result => result?,
     };
+    if container.kind != Kind::Container {
+        return super::umount::unmount(store, &container, force);
+    }
     let path = mount_point(store, &container);
     if is_mounted(&path) {
-        Overlay::new(store.privilege()).unmount(&path, force)?;
+        driver::unmount(&path, force || driver::state(&path) == driver::State::Dead)?;
     }
     let lock = match store.lock_container(&container) {
         Err(ContainerError::Running { .. }) if force => match kill(store, &container)? {

@@ -22,6 +22,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
+    // A mount that is no more uses no image.
+    super::mount::drop_stale(&store)?;
     let mut code = ExitCode::SUCCESS;
     let (mut layers, mut freed) = (0, 0u64);
     for name in &args.images {

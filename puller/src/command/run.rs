@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use strata::driver::{Driver as _, Overlay};
-use strata::run::{self, RunError, command};
-use strata::store::containers::{Container, Kind, NewContainer};
+use strata::driver::{self, Chooser, Name, Stack, Writable};
+use strata::run::{self, Exit, RunError, command};
+use strata::store::containers::{Kind, NewContainer};
 use strata::store::{Image, Store};
 
 use crate::settings::Settings;
@@ -132,9 +132,10 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
     if args.tty {
         defaults.push("TERM=xterm".into());
     }
-    let container = run::Container {
+    let mut container = run::Container {
         directory: store.container_dir(&record.id),
         lowers,
+        mounted: None,
         privilege: store.privilege(),
         ephemeral: args.rm,
         hostname,
@@ -145,16 +146,17 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
         interactive: args.interactive,
         terminal: args.tty,
     };
-    let outcome = run::run(&container, |pid| {
+    let started = |pid| {
         if let Err(error) = store.container_started(&record.id, pid) {
             crate::printer::failed(
                 &anyhow::Error::from(error).context("recording that the container runs"),
             );
         }
-    });
+    };
+    let outcome = stack_and_run(&settings.chooser(&store), &mut container, started);
     let code = match &outcome {
         Ok(exit) => exit.code(),
-        Err(error) => error.code(),
+        Err(error) => error.downcast_ref().map_or(125, RunError::code),
     };
     let recorded = match args.rm {
         true => store.remove_container(&record, lock),
@@ -165,7 +167,7 @@ fn start(settings: &Settings, args: Args) -> Result<u8> {
             &anyhow::Error::from(error).context("recording that the container ended"),
         );
     }
-    outcome.map_err(|error| explain(&store, &record, error))?;
+    outcome.with_context(|| format!("container {}", record.name))?;
     Ok(code)
 }
 
@@ -199,15 +201,56 @@ fn find_image(store: &Arc<Store>, name: &str, pull: Pull, progress: ProgressArgs
     }
 }
 
-/// When the layers could not be mounted, a trial mount says more than the kernel did.
-fn explain(store: &Store, record: &Container, error: RunError) -> anyhow::Error {
-    let about_layers = matches!(&error, RunError::Start { message, .. } if message.starts_with("mounting the layers"));
-    let error = anyhow::Error::from(error);
-    let driver = Overlay::new(store.privilege());
-    match about_layers.then(|| driver.probe(store.root())) {
-        Some(Err(reason)) => error.context(format!("container {}: {reason}", record.name)),
-        _ => error,
+/// Runs a container on the driver that was asked for, or on the first that works. An overlay is mounted by the
+/// container's first process, which nobody else sees; when the kernel refuses one the drivers are tried.
+fn stack_and_run(
+    chooser: &Chooser,
+    container: &mut run::Container,
+    started: impl Fn(i32),
+) -> Result<Exit> {
+    let name = chooser.first();
+    if name != Name::Overlay {
+        mount(name, container)?;
+        return Ok(run::run(container, started)?);
     }
+    let error = match run::run(container, &started) {
+        Err(error) if is_about_layers(&error) => error,
+        outcome => return Ok(outcome?),
+    };
+    let choice = match chooser.choose() {
+        // A trial mount says more than the kernel did.
+        Err(reason) => return Err(anyhow::Error::from(error).context(reason)),
+        Ok(choice) => choice,
+    };
+    if choice.name == Name::Overlay {
+        return Err(error.into());
+    }
+    super::mount::tell(&choice);
+    mount(choice.name, container)?;
+    Ok(run::run(container, started)?)
+}
+
+fn is_about_layers(error: &RunError) -> bool {
+    matches!(error, RunError::Start { message, .. } if message.starts_with("mounting the layers"))
+}
+
+/// Mounts the container's layers before it starts.
+fn mount(name: Name, container: &mut run::Container) -> Result<()> {
+    let directory = &container.directory;
+    let writable = Writable::of(directory);
+    writable
+        .make(&container.lowers)
+        .and_then(|()| name.record(directory))
+        .with_context(|| format!("cannot make directories in {}", directory.display()))?;
+    let stack = Stack {
+        lowers: &container.lowers,
+        upper: Some(&writable.upper),
+        scratch: &writable.work,
+        read_only: false,
+    };
+    let driver = name.driver(container.privilege);
+    container.mounted = Some(driver::mount_detached(&*driver, &stack, &writable.merged)?);
+    Ok(())
 }
 
 #[cfg(test)]

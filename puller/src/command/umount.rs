@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use strata::driver::{Driver as _, Overlay, is_mounted};
+use strata::driver::{self, is_mounted};
 use strata::store::Store;
 use strata::store::containers::{Container, Kind};
 
-use super::mount::mount_point;
+use super::mount::{is_stale, mount_point};
 use crate::settings::Settings;
 
 /// Unmount images and containers
@@ -38,9 +38,15 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
     };
     if args.all {
-        all.iter()
-            .filter(|c| is_of_mount(&store, c))
-            .for_each(&mut unmount);
+        for container in all.iter().filter(|c| is_of_mount(&store, c)) {
+            // What is mounted elsewhere is not ours to take away.
+            if args.force
+                || is_mounted(&mount_point(&store, container))
+                || is_stale(&store, container)?
+            {
+                unmount(container);
+            }
+        }
     }
     for target in &args.targets {
         let found = find(&store, &all, target)?;
@@ -83,8 +89,18 @@ fn find<'a>(store: &Store, all: &'a [Container], target: &str) -> Result<Vec<&'a
 /// Unmounts; what was only a mount is then removed with its writable layer.
 pub(super) fn unmount(store: &Store, container: &Container, force: bool) -> Result<()> {
     let path = mount_point(store, container);
+    if !is_mounted(&path)
+        && container.kind != Kind::Container
+        && !force
+        && !is_stale(store, container)?
+    {
+        bail!(
+            "{} is mounted in another mount namespace (`strata unshare`?): unmount it there, or use -f",
+            path.display()
+        );
+    }
     if is_mounted(&path) {
-        Overlay::new(store.privilege()).unmount(&path, force)?;
+        driver::unmount(&path, force || driver::state(&path) == driver::State::Dead)?;
     }
     if container.kind != Kind::Container {
         let lock = store.lock_container(container)?;

@@ -1,13 +1,35 @@
 //! Union mounts: read-only layers below, one writable layer on top.
+//!
+//! Three drivers give the same tree: the kernel's overlayfs, as root or in a user namespace; fuse-overlayfs, where
+//! the kernel's is refused; copies, where nothing else works. [`Chooser`] takes the best one that does.
 
+use std::collections::HashSet;
+use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, UnmountFlags, open_tree};
+
+mod choice;
+mod fuse;
+pub mod merged;
+mod name;
 pub mod overlay;
 mod probe;
+pub mod session;
+#[cfg(test)]
+mod tests;
+mod vfs;
 mod writable;
 
+pub use choice::{Choice, Chooser};
+pub use fuse::FuseOverlayfs;
+pub use name::{Name, UnknownDriver};
 pub use overlay::Overlay;
+pub use vfs::Vfs;
 pub use writable::Writable;
 
 /// What is stacked.
@@ -15,15 +37,25 @@ pub use writable::Writable;
 pub struct Stack<'a> {
     /// Read-only directories, the topmost first. None at all is an empty image.
     pub lowers: &'a [PathBuf],
-    /// The writable directory and the kernel's scratch directory beside it, on one file system.
-    /// Without them the mount is read-only.
-    pub writable: Option<(&'a Path, &'a Path)>,
+    /// The writable directory; without one only the layers below are shown, read-only.
+    pub upper: Option<&'a Path>,
+    /// A directory of the driver's own, on the same file system: overlayfs' scratch directory, or copies.
+    pub scratch: &'a Path,
+    /// Show what is in the writable directory, and let nobody write.
+    pub read_only: bool,
+}
+
+impl Stack<'_> {
+    /// Whether the mount can be written to.
+    pub fn is_writable(&self) -> bool {
+        self.upper.is_some() && !self.read_only
+    }
 }
 
 /// A way to mount stacks. All calls are synchronous and act on the caller's mount namespace.
 pub trait Driver {
-    /// The name that a person sees.
-    fn name(&self) -> &'static str;
+    /// What it is called.
+    fn name(&self) -> Name;
     /// Tries a small real mount below `dir` and takes it away again; the error says what is missing.
     fn probe(&self, dir: &Path) -> Result<(), DriverError>;
     /// Mounts `stack` at `target`, an existing, empty directory.
@@ -38,7 +70,7 @@ pub trait Driver {
 pub enum DriverError {
     /// The stack is higher than the kernel takes.
     #[error(
-        "{layers} layers cannot be stacked: overlayfs takes at most {max}; squash the image or rebuild it with fewer layers"
+        "{layers} layers cannot be stacked: overlayfs takes at most {max}; squash the image, rebuild it with fewer layers, or use --driver vfs"
     )]
     TooManyLayers {
         /// How many were asked for.
@@ -54,15 +86,25 @@ pub enum DriverError {
         /// What failed.
         source: io::Error,
     },
+    /// The stack could not be copied.
+    #[error("copying the layers to {path}: {source}", path = path.display())]
+    Copy {
+        /// What was to be made.
+        path: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
     /// The place to mount at is not an empty directory.
     #[error("{path} is not an empty directory: nothing is mounted over existing files", path = path.display())]
     Target {
         /// The directory.
         path: PathBuf,
     },
-    /// The kernel refused the mount.
-    #[error("overlayfs cannot be mounted at {target}: {step}: {source}{}", kernel_says(log), target = target.display())]
+    /// The mount was refused.
+    #[error("{driver} cannot mount at {target}: {step}: {source}{}", kernel_says(log), target = target.display())]
     Mount {
+        /// Which driver tried.
+        driver: Name,
         /// Where.
         target: PathBuf,
         /// Which call or option.
@@ -86,9 +128,11 @@ pub enum DriverError {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// Nothing can be mounted here at all.
-    #[error("overlay mounts do not work in {dir}: {missing}", dir = dir.display())]
+    /// The driver does not work here at all.
+    #[error("{driver} does not work in {dir}: {missing}", dir = dir.display())]
     Unusable {
+        /// Which driver.
+        driver: Name,
         /// The store's directory.
         dir: PathBuf,
         /// What is missing, and what to do.
@@ -96,12 +140,102 @@ pub enum DriverError {
     },
 }
 
-/// Whether something is mounted at `path`, in the mount namespace of this process.
+impl DriverError {
+    /// Whether another driver may do better: the machine refused, not the stack or its place.
+    pub fn is_of_the_driver(&self) -> bool {
+        matches!(self, Self::Mount { .. } | Self::Unusable { .. })
+    }
+
+    fn copy(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Copy { path, source }
+    }
+}
+
+/// What is at a place where a stack may be mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    Unmounted,
+    /// A stack.
+    Mounted,
+    /// What a program left that served a mount and has died; it can only be unmounted.
+    Dead,
+}
+
+/// What is at `path`, in the mount namespace of this process.
+pub fn state(path: &Path) -> State {
+    use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
+    // What the kernel remembers of a mount outlives the program that serves it.
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_FORCE_SYNC;
+    match statx(CWD, path, flags, StatxFlags::BASIC_STATS) {
+        Ok(found) if found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => State::Mounted,
+        Err(Errno::NOTCONN | Errno::CONNABORTED) => State::Dead,
+        _ => State::Unmounted,
+    }
+}
+
+/// Whether something is mounted at `path`, dead or alive, in the mount namespace of this process.
 pub fn is_mounted(path: &Path) -> bool {
-    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    statx(CWD, path, flags, StatxFlags::BASIC_STATS)
-        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+    state(path) != State::Unmounted
+}
+
+/// Unmounts what any driver mounted; see [`Driver::unmount`].
+pub fn unmount(target: &Path, lazy: bool) -> Result<(), DriverError> {
+    let how = if lazy {
+        UnmountFlags::DETACH
+    } else {
+        UnmountFlags::empty()
+    };
+    match rustix::mount::unmount(target, how | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::BUSY) => Err(DriverError::Busy {
+            target: target.to_owned(),
+        }),
+        Err(error) => Err(DriverError::Unmount {
+            target: target.to_owned(),
+            source: error.into(),
+        }),
+    }
+}
+
+/// Mounts `stack` so that nobody sees it: `target` is used for a moment. Whoever has the descriptor attaches
+/// it somewhere (move_mount(2)); it is gone with the last place and descriptor.
+pub fn mount_detached(
+    driver: &dyn Driver,
+    stack: &Stack,
+    target: &Path,
+) -> Result<OwnedFd, DriverError> {
+    driver.mount(stack, target)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let taken = open_tree(CWD, target, flags);
+    driver.unmount(target, true)?;
+    taken.map_err(|error| DriverError::Mount {
+        driver: driver.name(),
+        target: target.to_owned(),
+        step: "open_tree".to_owned(),
+        source: error.into(),
+        log: String::new(),
+    })
+}
+
+/// Nothing is mounted over existing files.
+fn must_be_empty(target: &Path) -> Result<(), DriverError> {
+    match fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) {
+        true => Ok(()),
+        false => Err(DriverError::Target {
+            path: target.to_owned(),
+        }),
+    }
+}
+
+/// Each directory once: images may well repeat a layer, which overlayfs refuses (ELOOP); the topmost decides
+/// everything that the others could.
+fn distinct(lowers: &[PathBuf]) -> Vec<&Path> {
+    let mut seen = HashSet::new();
+    let mut distinct: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+    distinct.retain(|lower| seen.insert(*lower));
+    distinct
 }
 
 fn kernel_says(log: &str) -> String {

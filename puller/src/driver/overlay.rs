@@ -5,22 +5,20 @@
 //! at some 60 layers (containerd issue 2497): there the layers are opened and named by descriptor
 //! number, relative to `/proc/self/fd`, so that 500 fit.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-use super::{Driver, DriverError, Stack, probe};
+use super::{Driver, DriverError, Name, Stack, distinct, must_be_empty, probe, unmount};
 use crate::userns::Privilege;
 
 /// `OVL_MAX_STACK` of the kernel.
@@ -74,6 +72,7 @@ impl Overlay {
     /// Mounts with the new mount calls. `Ok(None)`: the kernel lacks them, or `lowerdir+`.
     fn mount_by_fsconfig(&self, stack: &Layers, target: &Path) -> Result<Option<()>, DriverError> {
         let fail = |step: &str, error: Errno, log: String| DriverError::Mount {
+            driver: Name::Overlay,
             target: target.to_owned(),
             step: step.to_owned(),
             source: error.into(),
@@ -157,6 +156,7 @@ impl Overlay {
             rustix::mount::mount("overlay", &target, "overlay", flags, text.as_c_str())
         });
         mounted.map_err(|source| DriverError::Mount {
+            driver: Name::Overlay,
             target,
             step: "mount".to_owned(),
             source,
@@ -166,8 +166,7 @@ impl Overlay {
 }
 
 /// A stack that the kernel takes: overlayfs wants at least one lower directory, and two when nothing
-/// is writable. The empty target stands in for the one that is missing. It wants none twice (ELOOP),
-/// while images may well repeat a layer: the topmost decides everything that the others could.
+/// is writable. The empty target stands in for the one that is missing.
 struct Layers<'a> {
     lowers: Vec<&'a Path>,
     writable: Option<(&'a Path, &'a Path)>,
@@ -175,13 +174,14 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     fn new(stack: &Stack<'a>, target: &'a Path) -> Result<Self, DriverError> {
-        let mut lowers: Vec<&Path> = stack.lowers.iter().map(PathBuf::as_path).collect();
-        let least = if stack.writable.is_some() { 1 } else { 2 };
-        while lowers.len() < least {
+        let mut lowers = distinct(stack.lowers);
+        let writable = stack.upper.filter(|_| stack.is_writable());
+        // What was written is one layer among others when nothing more is to be.
+        lowers.splice(..0, stack.upper.filter(|_| !stack.is_writable()));
+        let least = if writable.is_some() { 1 } else { 2 };
+        if lowers.len() < least {
             lowers.push(target);
         }
-        let mut seen = HashSet::new();
-        lowers.retain(|lower| seen.insert(*lower));
         if lowers.len() > MAX_LAYERS {
             return Err(DriverError::TooManyLayers {
                 layers: lowers.len(),
@@ -190,30 +190,22 @@ impl<'a> Layers<'a> {
         }
         Ok(Self {
             lowers,
-            writable: stack.writable,
+            writable: writable.map(|upper| (upper, stack.scratch)),
         })
     }
 }
 
 impl Driver for Overlay {
-    fn name(&self) -> &'static str {
-        match self.privilege {
-            Privilege::Root => "overlay",
-            Privilege::UserNamespace => "overlay in a user namespace",
-        }
+    fn name(&self) -> Name {
+        Name::Overlay
     }
 
     fn probe(&self, dir: &Path) -> Result<(), DriverError> {
-        probe::probe(self, self.privilege, dir)
+        probe::probe(self, dir).map_err(|error| probe::explained(error, self.privilege, dir))
     }
 
     fn mount(&self, stack: &Stack, target: &Path) -> Result<(), DriverError> {
-        let empty = fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-        if !empty {
-            return Err(DriverError::Target {
-                path: target.to_owned(),
-            });
-        }
+        must_be_empty(target)?;
         let layers = Layers::new(stack, target)?;
         match self.mount_by_fsconfig(&layers, target)? {
             Some(()) => Ok(()),
@@ -222,21 +214,7 @@ impl Driver for Overlay {
     }
 
     fn unmount(&self, target: &Path, lazy: bool) -> Result<(), DriverError> {
-        let how = if lazy {
-            UnmountFlags::DETACH
-        } else {
-            UnmountFlags::empty()
-        };
-        match rustix::mount::unmount(target, how | UnmountFlags::NOFOLLOW) {
-            Ok(()) => Ok(()),
-            Err(Errno::BUSY) => Err(DriverError::Busy {
-                target: target.to_owned(),
-            }),
-            Err(error) => Err(DriverError::Unmount {
-                target: target.to_owned(),
-                source: error.into(),
-            }),
-        }
+        unmount(target, lazy)
     }
 }
 
@@ -338,6 +316,9 @@ fn option_text(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -378,7 +359,9 @@ mod tests {
         let lowers: Vec<PathBuf> = (0..501).map(|n| PathBuf::from(format!("/l/{n}"))).collect();
         let stack = Stack {
             lowers: &lowers,
-            writable: None,
+            upper: None,
+            scratch: Path::new("/w"),
+            read_only: true,
         };
         assert!(matches!(
             Layers::new(&stack, Path::new("/t")),
@@ -392,7 +375,9 @@ mod tests {
         let one = [PathBuf::from("/l")];
         let read_only = |lowers| Stack {
             lowers,
-            writable: None,
+            upper: None,
+            scratch: Path::new("/w"),
+            read_only: false,
         };
         assert_eq!(
             Layers::new(&read_only(&one), target)
@@ -403,7 +388,9 @@ mod tests {
         );
         let writable = Stack {
             lowers: &[],
-            writable: Some((Path::new("/u"), Path::new("/w"))),
+            upper: Some(Path::new("/u")),
+            scratch: Path::new("/w"),
+            read_only: false,
         };
         assert_eq!(
             Layers::new(&writable, target).expect("fine").lowers,
@@ -439,7 +426,9 @@ mod tests {
         for (writable, classic) in [(true, false), (true, true), (false, false), (false, true)] {
             let stack = Stack {
                 lowers: &lowers,
-                writable: writable.then_some((upper.as_path(), work.as_path())),
+                upper: Some(&upper),
+                scratch: &work,
+                read_only: !writable,
             };
             let layers = Layers::new(&stack, &target).expect("fine");
             if classic {
@@ -447,7 +436,7 @@ mod tests {
             } else {
                 driver.mount(&stack, &target).expect("mounts");
             }
-            assert!(super::super::is_mounted(&target) && !super::super::is_mounted(&upper));
+            assert!(crate::driver::is_mounted(&target) && !crate::driver::is_mounted(&upper));
             assert_eq!(fs::read(target.join("f")).expect("read"), b"high");
             assert_eq!(fs::read(target.join("g")).expect("read"), b"only low");
             assert_eq!(fs::write(target.join("new"), "x").is_ok(), writable);

@@ -1,4 +1,4 @@
-//! Can overlays be mounted here? The only sure answer is to mount one; when that fails, the parts are
+//! Can stacks be mounted here? The only sure answer is to mount one; when overlayfs fails, its parts are
 //! tried one by one to say which is missing.
 
 use std::fs;
@@ -10,30 +10,52 @@ use rustix::fs::{FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{FsOpenFlags, fsopen};
 
-use super::{Driver, DriverError, Overlay, Stack};
+use super::{Driver, DriverError, Stack};
 use crate::userns::Privilege;
 
-/// Mounts a stack of two small directories below `dir`, writes through it, and takes it away.
-pub(super) fn probe(driver: &Overlay, privilege: Privilege, dir: &Path) -> Result<(), DriverError> {
-    let unusable = |missing: String| DriverError::Unusable {
-        dir: dir.to_owned(),
-        missing,
-    };
+/// Mounts a stack of two small directories below `dir`, reads and writes through it, and takes it away.
+pub(super) fn probe(driver: &dyn Driver, dir: &Path) -> Result<(), DriverError> {
+    in_place(dir, |place| try_mount(driver, place))
+        .and_then(|tried| tried.map_err(|error| error.to_string()))
+        .map_err(|missing| DriverError::Unusable {
+            driver: driver.name(),
+            dir: dir.to_owned(),
+            missing,
+        })
+}
+
+/// An error of overlayfs' probe, with what is missing in plainer words than the kernel's.
+pub(super) fn explained(error: DriverError, privilege: Privilege, dir: &Path) -> DriverError {
+    match error {
+        DriverError::Unusable {
+            driver,
+            dir: of,
+            missing: said,
+        } => DriverError::Unusable {
+            driver,
+            dir: of,
+            missing: in_place(dir, |place| missing(privilege, place, &said)).unwrap_or(said),
+        },
+        other => other,
+    }
+}
+
+/// Makes the directories of a small stack, uses them, and removes them; the error says why there is no place.
+fn in_place<T>(dir: &Path, work: impl FnOnce(&Path) -> T) -> Result<T, String> {
     let place = dir.join(format!(".probe-{}", std::process::id()));
     let made = ["", "low", "low2", "upper", "work", "merged"]
         .iter()
-        .try_for_each(|name| fs::DirBuilder::new().mode(0o700).create(place.join(name)));
+        .try_for_each(|name| fs::DirBuilder::new().mode(0o700).create(place.join(name)))
+        .and_then(|()| fs::write(place.join("low2/below"), "x"));
     let outcome = match made {
-        Err(error) => Err(unusable(format!("it cannot be written ({error})"))),
-        Ok(()) => {
-            try_mount(driver, &place).map_err(|error| unusable(missing(privilege, &place, &error)))
-        }
+        Err(error) => Err(format!("it cannot be written ({error})")),
+        Ok(()) => Ok(work(&place)),
     };
     let _ = fs::remove_dir_all(&place);
     outcome
 }
 
-fn try_mount(driver: &Overlay, place: &Path) -> Result<(), DriverError> {
+fn try_mount(driver: &dyn Driver, place: &Path) -> Result<(), DriverError> {
     let lowers = [place.join("low"), place.join("low2")];
     let (upper, work, merged) = (
         place.join("upper"),
@@ -42,21 +64,24 @@ fn try_mount(driver: &Overlay, place: &Path) -> Result<(), DriverError> {
     );
     let stack = Stack {
         lowers: &lowers,
-        writable: Some((&upper, &work)),
+        upper: Some(&upper),
+        scratch: &work,
+        read_only: false,
     };
     driver.mount(&stack, &merged)?;
-    let written = fs::write(merged.join("file"), "x");
+    let used = fs::read(merged.join("below")).and_then(|_| fs::write(merged.join("file"), "x"));
     driver.unmount(&merged, true)?;
-    written.map_err(|source| DriverError::Mount {
+    used.map_err(|source| DriverError::Mount {
+        driver: driver.name(),
         target: merged,
-        step: "writing through the mount".to_owned(),
+        step: "reading and writing through the mount".to_owned(),
         source,
         log: String::new(),
     })
 }
 
 /// What is missing, most basic first.
-fn missing(privilege: Privilege, place: &Path, error: &DriverError) -> String {
+fn missing(privilege: Privilege, place: &Path, error: &str) -> String {
     match fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC) {
         Err(Errno::NODEV) => {
             return "the kernel has no overlayfs: load it with `modprobe overlay` as root"
@@ -98,7 +123,7 @@ fn missing(privilege: Privilege, place: &Path, error: &DriverError) -> String {
         Ok(0x794c_7630) => format!(
             "it lies on an overlay itself, where no writable layer can be (is this a container?): put the store on a volume with --root ({error})"
         ),
-        _ => error.to_string(),
+        _ => error.to_owned(),
     }
 }
 
@@ -115,6 +140,7 @@ fn tells_types(place: &Path) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::Overlay;
 
     #[test]
     fn says_why_a_directory_cannot_be_used_and_leaves_nothing() {

@@ -23,7 +23,7 @@ pub enum XattrNamespace {
 
 impl XattrNamespace {
     /// The prefix of overlayfs' marks.
-    pub(super) fn overlay(self) -> &'static [u8] {
+    pub(crate) fn overlay(self) -> &'static [u8] {
         match self {
             Self::Trusted => b"trusted.overlay.",
             Self::User => b"user.overlay.",
@@ -31,7 +31,7 @@ impl XattrNamespace {
     }
 
     /// The mark of a directory that hides the ones below it.
-    pub(super) fn opaque(self) -> &'static [u8] {
+    pub(crate) fn opaque(self) -> &'static [u8] {
         match self {
             Self::Trusted => b"trusted.overlay.opaque",
             Self::User => b"user.overlay.opaque",

@@ -47,7 +47,11 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().map_err(|e| Failure::new("setsid", e))?;
     sys::set_hostname(&spec.hostname).map_err(|e| Failure::new("setting the host name", e))?;
-    let root = rootfs::enter(&spec)?;
+    let layers = match spec.mounted {
+        true => sys::inherited(spec::LAYERS),
+        false => None,
+    };
+    let root = rootfs::enter(&spec, layers)?;
     let user = find_user(&spec, &root.root)?;
     privileges::check(&spec, &user)?;
     let directory =

@@ -26,7 +26,7 @@ mod privileges;
 mod rootfs;
 mod spec;
 mod supervise;
-mod sys;
+pub(crate) mod sys;
 mod terminal;
 pub mod user;
 
@@ -37,12 +37,15 @@ use spec::{Report, Spec};
 use sys::StringList;
 
 /// What to run, in which root.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Container {
     /// The container's own directory: has (or gets) `upper`, `work` and `merged`.
     pub directory: PathBuf,
     /// The layers, the topmost first.
     pub lowers: Vec<PathBuf>,
+    /// The layers and the writable one mounted already, and attached nowhere (see
+    /// [`mount_detached`](crate::driver::mount_detached)); without it the container mounts an overlay itself.
+    pub mounted: Option<OwnedFd>,
     /// Root or rootless.
     pub privilege: Privilege,
     /// Whether the writable layer goes when the program ends; it is then never synced to disk.
@@ -143,6 +146,7 @@ fn prepare(container: &Container) -> Result<Spec, RunError> {
         .map_err(host("making the container's directories"))?;
     let files = hostfiles::write(directory, &container.hostname);
     Ok(Spec {
+        mounted: container.mounted.is_some(),
         lowers: container.lowers.clone(),
         upper: writable.upper,
         work: writable.work,
@@ -183,11 +187,14 @@ fn start(container: &Container, spec: &Spec) -> Result<(i32, OwnedFd, OwnedFd), 
     let up = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 10).map_err(io::Error::from);
     let above = || -> io::Result<_> { Ok((up(&stdin)?, up(&theirs)?, up(&specification)?)) };
     let (stdin, theirs_up, specification) = above().map_err(host("copying descriptors"))?;
-    let descriptors = [
+    let layers = container.mounted.as_ref().map(up).transpose();
+    let layers = layers.map_err(host("copying descriptors"))?;
+    let mut descriptors = vec![
         (stdin.as_fd(), 0),
         (theirs_up.as_fd(), spec::REPORTS),
         (specification.as_fd(), spec::SPEC),
     ];
+    descriptors.extend(layers.iter().map(|fd| (fd.as_fd(), spec::LAYERS)));
     let (pid, process) = sys::spawn(
         namespaces as u64,
         program.as_fd(),

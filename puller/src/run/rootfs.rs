@@ -65,10 +65,15 @@ pub(super) struct Root {
 }
 
 /// Mounts everything and makes it the root of this process, whose mount namespace is its own.
-pub(super) fn enter(spec: &Spec) -> Result<Root, Failure> {
+/// `layers` are mounted already, or this mounts them.
+pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failure> {
     let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", all).map_err(|e| Failure::new("making mounts private", e))?;
-    mount_layers(spec)?;
+    match layers {
+        None => mount_layers(spec)?,
+        Some(layers) => attach_at(&layers, &spec.merged)
+            .map_err(|e| Failure::new("attaching the mounted layers", e))?,
+    }
     let files = take_files(spec)?;
     // Group 5 is tty by convention; a namespace with one id has no such group.
     let tty_group = userns::gid_is_mapped(5).unwrap_or(false);
@@ -113,7 +118,9 @@ fn mount_layers(spec: &Spec) -> Result<(), Failure> {
     };
     let stack = Stack {
         lowers: &spec.lowers,
-        writable: Some((&spec.upper, &spec.work)),
+        upper: Some(&spec.upper),
+        scratch: &spec.work,
+        read_only: false,
     };
     driver
         .mount(&stack, &spec.merged)
@@ -167,6 +174,11 @@ fn clone_tree(at: impl AsFd, path: &Path, recursive: bool) -> io::Result<OwnedFd
 fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", target, "", flags)?)
+}
+
+fn attach_at(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(move_mount(mount, "", CWD, target, flags)?)
 }
 
 /// pivot_root(2), "pivot_root(".", ".")": the old root lands on the new one and is detached from there.

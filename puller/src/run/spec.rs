@@ -20,12 +20,16 @@ use serde::{Deserialize, Serialize};
 pub(super) const REPORTS: RawFd = 3;
 /// Where the specification is.
 pub(super) const SPEC: RawFd = 4;
+/// Where the mounted layers are, if the parent has mounted them.
+pub(super) const LAYERS: RawFd = 5;
 /// A longer message is cut.
 const MAX_REPORT: usize = 8192;
 
 /// Everything that the first process needs to know.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Spec {
+    /// Whether the parent has mounted the layers; otherwise they are an overlay to be mounted.
+    pub(super) mounted: bool,
     /// The layers, top first.
     pub(super) lowers: Vec<PathBuf>,
     /// The container's writable layer, the kernel's scratch directory and the mount point.

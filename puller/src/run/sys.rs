@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd
 use rustix::fs::{Mode, OFlags};
 
 /// `MOUNT_ATTR_RDONLY` and its kin of linux/mount.h.
-pub(super) const ATTR_READ_ONLY: u64 = 0x1;
+pub(crate) const ATTR_READ_ONLY: u64 = 0x1;
 /// See [`ATTR_READ_ONLY`].
 pub(super) const ATTR_NO_SUID: u64 = 0x2;
 /// See [`ATTR_READ_ONLY`].
@@ -128,7 +128,7 @@ pub(super) fn close_others_on_exec() -> io::Result<()> {
 }
 
 /// Changes the attributes of a mount, or of all mounts of a tree (mount_setattr(2), Linux 5.12).
-pub(super) fn set_mount_attributes(mount: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
+pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,

@@ -18,6 +18,7 @@ mod users;
 
 use super::lock::FileLock;
 use super::{Image, Store, StoreError};
+use crate::driver::{self, Writable};
 use crate::run::names;
 
 /// The lock that is shared by those who make a container's directory.
@@ -378,6 +379,11 @@ impl Store {
 
     /// Out of sight first, and then entry by entry: what a container wrote may be as deep as it likes.
     fn remove_container_dir(&self, directory: &Path) -> Result<(), ContainerError> {
+        // A crash may have left a mount, through which things would be removed that are not the container's.
+        let merged = Writable::of(directory).merged;
+        if driver::is_mounted(&merged) {
+            let _ = driver::unmount(&merged, true);
+        }
         self.trash
             .remove_if_small(directory)
             .map_err(ContainerError::io("cannot remove", directory))
