@@ -16,6 +16,13 @@ use rustix::io::Errno;
 
 use crate::layer::XattrNamespace;
 
+/// fuse-overlayfs also marks what a container removed as image layers do (image-spec, layer.md, "Whiteouts"): a
+/// name behind this; no layer that was unpacked has such names.
+const WHITEOUT: &[u8] = b".wh.";
+/// And a directory that hides those below it.
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Its other notes.
+const FUSE_NOTES: &[u8] = b"user.fuseoverlayfs.";
 /// xattr(7): neither a list of names nor a value can be longer.
 const MAX_XATTR: usize = 1 << 16;
 
@@ -130,6 +137,16 @@ impl Merged {
         directory: &[u8],
         name: Vec<u8>,
     ) -> io::Result<()> {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            if name != OPAQUE {
+                let seen = seen.entry(hidden.to_vec());
+                seen.and_modify(|seen| seen.open = false).or_insert(Seen {
+                    entry: None,
+                    open: false,
+                });
+            }
+            return Ok(());
+        }
         let above = seen.get_mut(&name);
         if above.as_ref().is_some_and(|above| !above.open) {
             return Ok(());
@@ -195,7 +212,7 @@ impl Merged {
         for (name, value) in all_xattrs(directory, name)? {
             match name.strip_prefix(escape.as_slice()) {
                 Some(rest) => shown.insert([overlay, rest].concat(), value),
-                None if name.starts_with(overlay) => None,
+                None if name.starts_with(overlay) || name.starts_with(FUSE_NOTES) => None,
                 None => shown.insert(name, value),
             };
         }
@@ -209,8 +226,13 @@ impl Merged {
         };
         let mut value = [0; 2];
         match rustix::fs::fgetxattr(&directory, self.namespace.opaque(), &mut value) {
-            Ok(length) => Ok(&value[..length] == b"y"),
-            Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+            Ok(length) if &value[..length] == b"y" => return Ok(true),
+            Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match rustix::fs::statat(&directory, OPAQUE, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

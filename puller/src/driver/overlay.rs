@@ -454,4 +454,40 @@ mod tests {
         }
         assert!(!low.join("new").exists());
     }
+
+    #[test]
+    fn five_hundred_layers_mount_both_ways() {
+        let Some(privilege) = crate::userns::current().ok().flatten() else {
+            return;
+        };
+        let dir = tempfile::tempdir().expect("tempdir");
+        let target = dir.path().join("target");
+        fs::create_dir(&target).expect("mkdir");
+        let lowers: Vec<PathBuf> = (0..MAX_LAYERS)
+            .map(|n| {
+                let layer = dir
+                    .path()
+                    .join(format!("a,layer:with-a-name-of-some-length-{n:060}"));
+                fs::create_dir(&layer).expect("mkdir");
+                fs::write(layer.join(n.to_string()), "").expect("write");
+                layer
+            })
+            .collect();
+        let stack = Stack {
+            lowers: &lowers,
+            upper: None,
+            scratch: dir.path(),
+            read_only: true,
+        };
+        let driver = Overlay::new(privilege);
+        let layers = Layers::new(&stack, &target).expect("fine");
+        for classic in [false, true] {
+            match classic {
+                true => driver.mount_by_options(&layers, &target).expect("mounts"),
+                false => driver.mount(&stack, &target).expect("mounts"),
+            }
+            assert_eq!(fs::read_dir(&target).expect("list").count(), MAX_LAYERS);
+            driver.unmount(&target, false).expect("unmounts");
+        }
+    }
 }

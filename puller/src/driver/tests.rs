@@ -362,3 +362,70 @@ fn a_copy_that_was_broken_off_is_made_anew() {
     assert!(!container.work.join("copy").exists());
     driver.unmount(&container.merged, false).expect("unmounts");
 }
+
+/// Prints what it measures; the best of several tries, because others use the machine, too.
+#[test]
+fn a_mount_takes_milliseconds_however_high_the_stack() {
+    let Some(privilege) = crate::userns::current().ok().flatten() else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("tempdir");
+    let [upper, work, target] = ["upper", "work", "target"].map(|name| dir.path().join(name));
+    for path in [&upper, &work, &target] {
+        fs::create_dir(path).expect("mkdir");
+    }
+    let layers: Vec<PathBuf> = (0..200)
+        .map(|n| dir.path().join(format!("layers/{n:064}/fs")))
+        .inspect(|layer| fs::create_dir_all(layer).expect("mkdir"))
+        .collect();
+    let driver = Overlay::new(privilege);
+    for (height, limit) in [(5, 5), (200, 30)] {
+        let stack = Stack {
+            lowers: &layers[..height],
+            upper: Some(&upper),
+            scratch: &work,
+            read_only: false,
+        };
+        let once = || {
+            let begun = std::time::Instant::now();
+            driver.mount(&stack, &target).expect("mounts");
+            let took = begun.elapsed();
+            driver.unmount(&target, false).expect("unmounts");
+            took
+        };
+        let best = (0..20).map(|_| once()).min().expect("twenty");
+        eprintln!("{height} layers: {best:?}");
+        assert!(best.as_millis() < limit, "{height} layers: {best:?}");
+    }
+}
+
+#[test]
+fn marks_that_fuse_overlayfs_leaves_in_files_are_read() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let lowers = ["top", "low"].map(|name| dir.path().join(name));
+    for path in [
+        "low/kept",
+        "low/gone",
+        "low/sub/old",
+        "low/dir/inside",
+        "top/.wh.gone",
+        "top/sub/.wh..wh..opq",
+        "top/sub/new",
+        "top/.wh.dir",
+    ] {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().expect("has one")).expect("mkdir");
+        fs::write(path, "").expect("write");
+    }
+    let namespace = crate::layer::XattrNamespace::User;
+    let stack = merged::Merged::open(&lowers, namespace)
+        .map_err(|(_, error)| error)
+        .expect("opens");
+    let top = stack.top().expect("root");
+    let list = stack.list(&top).expect("list");
+    let names: Vec<&[u8]> = list.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [&b"kept"[..], b"sub"]);
+    let sub = merged::Merged::enter(&top, b"sub", &list[&b"sub"[..]]);
+    let names: Vec<Vec<u8>> = stack.list(&sub).expect("list").into_keys().collect();
+    assert_eq!(names, [b"new"]);
+}
