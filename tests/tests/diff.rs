@@ -218,6 +218,10 @@ fn a_container_differs_by_what_was_done_in_it_whatever_the_driver() {
             .ok();
         let same = scene.strata.run(&["diff", "--exit-code", "same"]).ok();
         assert_eq!(same.out(), "", "{driver}");
+        scene
+            .strata
+            .run(&["container", "diff", "--exit-code", "same"])
+            .ok();
         scene.strata.run(&["rm", "same"]).ok();
     }
 }

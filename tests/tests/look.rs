@@ -168,6 +168,7 @@ fn tree_draws_the_shared_base_once() {
         ],
         "{drawn}"
     );
+    assert_eq!(scene.strata.run(&["image", "tree"]).ok().out(), drawn);
     let part = ask(&[&format!("{host}:app")]);
     assert!(
         part.contains(":web") && !part.contains(":other"),

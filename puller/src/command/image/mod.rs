@@ -20,6 +20,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Diff(command::diff::Args),
     History(command::history::Args),
     Inspect(command::inspect::Args),
     #[command(visible_alias = "list")]
@@ -31,12 +32,14 @@ enum Command {
     #[command(visible_alias = "remove")]
     Rm(command::rmi::Args),
     Tag(command::tag::Args),
+    Tree(command::tree::Args),
     #[command(visible_alias = "umount")]
     Unmount(command::umount::Args),
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
+        Command::Diff(args) => command::diff::run(settings, &args),
         Command::History(args) => command::history::run(settings, args),
         Command::Inspect(args) => command::inspect::run(settings, args),
         Command::Ls(args) => command::images::run(settings, args),
@@ -46,6 +49,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         Command::Push(args) => command::push::run(settings, args),
         Command::Rm(args) => command::rmi::run(settings, args),
         Command::Tag(args) => command::tag::run(settings, args),
+        Command::Tree(args) => command::tree::run(settings, &args),
         Command::Unmount(args) => command::umount::run(settings, args),
     }
 }
