@@ -3,8 +3,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use strata_tests::clients::{Clients, umoci_unpack};
+use strata_tests::command::tool;
 use strata_tests::debian;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
@@ -218,6 +220,50 @@ fn a_debian_image_is_the_same_as_with_umoci() {
         .run(&["run", "--rm", &reference, "sh", "-c", script])
         .ok();
     mounted(&s, &reference).assert_same(&theirs);
+}
+
+/// STRATA_LAYOUTS names more layouts to try, with `:` between; their tag is `latest`.
+#[test]
+fn real_images_are_the_same_as_with_podman_and_their_lowest_layer_as_with_gnu_tar() {
+    let s = scene();
+    let clients = Clients::new(&s.place);
+    let more = std::env::var_os("STRATA_LAYOUTS").unwrap_or_default();
+    let layouts = std::env::split_paths(&more).filter(|path| path.is_absolute());
+    for (n, layout) in [debian::layout()].into_iter().chain(layouts).enumerate() {
+        let reference = s.server.reference("real", &format!("image{n}"));
+        let source = format!("oci:{}:latest", layout.display());
+        s.strata.run(&["push", "-q", &source, &reference]).ok();
+        let pulled = s.strata.pull(&reference);
+        let ours = mounted(&s, &reference);
+        clients.podman_transfer("pull", &reference).ok();
+        let top = clients.podman(&["image", "mount", &reference]).ok().out();
+        let theirs = Tree::read(Path::new(&top));
+        ours.clone()
+            .without_times_of_directories()
+            .assert_same(&theirs.without_times_of_directories());
+        clients.podman(&["image", "umount", &reference]).ok();
+        clients.podman(&["rmi", "-f", &reference]).ok();
+
+        let lowest = &pulled.layers[0];
+        let hex = |digest: &str| digest.rsplit(':').next().unwrap_or_default().to_owned();
+        let blob = fs::File::open(layout.join("blobs/sha256").join(hex(&lowest.digest)));
+        let there = s.place.dir(&format!("lowest{n}"));
+        let mut tar = Command::new(tool("tar"));
+        tar.args([
+            "-xzp",
+            "--numeric-owner",
+            "--xattrs",
+            "--xattrs-include=*",
+            "-C",
+        ]);
+        let status = tar.arg(&there).stdin(blob.expect("the blob")).status();
+        assert!(status.expect("tar").success());
+        let layer = s.strata.root().join("layers").join(hex(&lowest.diff_id));
+        Tree::read(&layer.join("fs")).assert_same(&Tree::read(&there));
+        println!("{}: {} entries", layout.display(), ours.0.len());
+        s.strata.run(&["rmi", &reference]).ok();
+        strata_tests::place::remove_tree(&there).expect("remove");
+    }
 }
 
 #[test]
