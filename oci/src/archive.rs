@@ -91,7 +91,15 @@ impl DockerArchive {
         Ok(archive)
     }
 
-    /// The image called `reference`; without one, the only image there is.
+    /// The images: the path of each one's configuration in the archive, and its names.
+    pub fn images(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.images.iter().map(|image| {
+            let names = image.repo_tags.as_deref().unwrap_or_default();
+            (image.config.as_str(), names)
+        })
+    }
+
+    /// The image called `reference`, or whose configuration has this path; without one, the only image there is.
     pub fn image(&self, reference: Option<&str>) -> Result<ArchiveImage, ArchiveError> {
         let tags = |image: &Listed| image.repo_tags.clone().unwrap_or_default();
         let known = || -> Vec<_> { self.images.iter().flat_map(tags).collect() };
@@ -99,6 +107,7 @@ impl DockerArchive {
             (Some(wanted), images) => {
                 let same = |tag: &String| familiar(tag) == familiar(wanted);
                 let found = images.iter().find(|i| tags(i).iter().any(same));
+                let found = found.or_else(|| images.iter().find(|i| i.config == wanted));
                 found.ok_or_else(|| {
                     self.refuse(format!(
                         "no image is called {wanted:?}; it has: {}",

@@ -147,7 +147,7 @@ impl Layout {
         self.index.manifests.iter().filter_map(ref_name)
     }
 
-    /// The image or index called `wanted`; without a name, the only one there is.
+    /// The image or index called `wanted`, or of this digest; without a name, the only one there is.
     pub fn find(&self, wanted: Option<&str>) -> Result<&Descriptor, LayoutError> {
         let entries = &self.index.manifests;
         let refuse = |reason: String| LayoutError::NoSuchImage {
@@ -162,6 +162,7 @@ impl Layout {
             (Some(wanted), _) => entries
                 .iter()
                 .find(|e| ref_name(e) == Some(wanted))
+                .or_else(|| entries.iter().find(|e| e.digest.to_string() == wanted))
                 .ok_or_else(|| {
                     refuse(format!(
                         "no image is called {wanted:?}; it has: {}",

@@ -2,7 +2,7 @@
 //! an archive.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -157,9 +157,8 @@ impl Receive {
                 let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
                 Input::Memory(Some(bytes.slice(from..)))
             }
-            Content::File { path, offset } => {
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(offset + from))?;
+            Content::File { .. } | Content::Layer { .. } => {
+                let file = self.content.open(from)?;
                 Input::File(io::Read::take(file, self.blob.size - from))
             }
             Content::Registry {

@@ -6,11 +6,13 @@
 //! whoever reads meanwhile sees the old image or the new one (distribution-spec, "Push").
 
 mod choice;
+mod contents;
 mod error;
 mod file;
 mod plan;
 mod reader;
 mod sink;
+mod spool;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -27,7 +29,9 @@ use strata_oci::layout::Layout;
 use strata_oci::{Descriptor, Digest};
 
 pub use choice::Platforms;
+pub use contents::{Held, contents};
 pub use error::CopyError;
+pub use spool::spool;
 
 use crate::progress::{Event, How, Progress};
 use crate::push::BlobReport;
@@ -115,6 +119,9 @@ pub struct CopyOptions {
     pub parallel: usize,
     /// At most so many bytes a second, all together.
     pub rate: Option<NonZeroU64>,
+    /// Layers of the store go as plain archives, written again from their records, and no registry is asked; those of
+    /// a docker archive go as they are.
+    pub plain: bool,
 }
 
 impl Default for CopyOptions {
@@ -126,6 +133,7 @@ impl Default for CopyOptions {
             referrers: false,
             parallel: 4,
             rate: None,
+            plain: false,
         }
     }
 }
@@ -264,7 +272,12 @@ impl Copier {
         let layout = opening.await.map_err(|_| CopyError::Interrupted)??;
         // What belongs to the image stands beside it under a name that begins as its own does.
         let only = layout.find(name.as_deref())?;
-        let name = strata_oci::layout::ref_name(only).map(str::to_owned);
+        let own = strata_oci::layout::ref_name(only).map(str::to_owned);
+        // One that was named by its digest may have no name, or the same as another.
+        let name = match name {
+            Some(digest) if own.as_ref() != Some(&digest) => Some(digest),
+            _ => own,
+        };
         Ok((Reader::Layout(Opened::new(layout)), name))
     }
 
@@ -279,11 +292,15 @@ impl Copier {
             path: std::env::temp_dir(),
             source,
         };
+        let packing = Packing {
+            plain: self.options.plain,
+            ..Packing::default()
+        };
         let plan = match source {
             Source::DockerArchive { file, reference } => {
                 let dir = workplace.insert(tempfile::tempdir().map_err(made)?);
                 let (file, reference) = (file.clone(), reference.clone());
-                packed(file, reference, Packing::default(), dir.path().to_owned()).await?
+                packed(file, reference, packing, dir.path().to_owned()).await?
             }
             Source::Store { store, image } => {
                 let dir = workplace.insert(tempfile::tempdir().map_err(made)?);
@@ -294,7 +311,7 @@ impl Copier {
                     progress: self.progress.clone(),
                     silent: Mutex::default(),
                 };
-                of_image(&origins, image, &Packing::default(), dir.path()).await?
+                of_image(&origins, image, &packing, dir.path()).await?
             }
             _ => {
                 let (reader, name) = self.reader(source).await?;

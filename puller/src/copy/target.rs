@@ -29,7 +29,7 @@ impl Copier {
         }
     }
 
-    /// Brings one image into the local store under a name, unpacked, as a pull does.
+    /// Brings one image into the local store, under a name if it gets one, unpacked, as a pull does.
     ///
     /// # Errors
     /// See [`CopyError`]; then nothing of it is visible that was not before.
@@ -37,7 +37,7 @@ impl Copier {
         &self,
         source: &Source,
         store: &Arc<Store>,
-        name: &Reference,
+        name: Option<&Reference>,
     ) -> Result<PullReport, CopyError> {
         let platform = match &self.options.platforms {
             Platforms::All => None,
@@ -54,7 +54,9 @@ impl Copier {
         let progress = self.progress.clone();
         if let Source::Registry(from) = source {
             let pulled = fetch::pull(store.clone(), from, &options, progress).await?;
-            store.tag(&pulled.image, &name.whole())?;
+            if let Some(name) = name {
+                store.tag(&pulled.image, &name.whole())?;
+            }
             return Ok(pulled);
         }
         let one = self.with(
@@ -273,7 +275,7 @@ impl Copier {
             let nothing = async |_: &Digest| Ok(false);
             let mut found = self.find(source, &mut workplace, nothing).await?;
             if kind == ArchiveKind::Docker {
-                images.push(docker_image(&found, name.as_deref())?);
+                add_docker_image(&mut images, docker_image(&found, name.as_deref())?);
             }
             workplaces.push(workplace);
             listed.extend(entries(&found, name.as_deref()));
@@ -405,6 +407,21 @@ fn entries(found: &Found, name: Option<&str>) -> Vec<Descriptor> {
         all.push(entry);
     }
     all
+}
+
+/// An image that is there already has one more name.
+fn add_docker_image(images: &mut Vec<serde_json::Value>, mut new: serde_json::Value) {
+    let same = |image: &&mut serde_json::Value| {
+        image["Config"] == new["Config"] && image["Layers"] == new["Layers"]
+    };
+    let Some(known) = images.iter_mut().find(same) else {
+        return images.push(new);
+    };
+    match (&mut known["RepoTags"], new["RepoTags"].take()) {
+        (serde_json::Value::Array(names), serde_json::Value::Array(more)) => names.extend(more),
+        (names @ serde_json::Value::Null, more) => *names = more,
+        _ => {}
+    }
 }
 
 /// An image's entry in a docker archive's `manifest.json`.

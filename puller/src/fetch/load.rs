@@ -19,13 +19,13 @@ use crate::push::{Document, Plan};
 use crate::registry::RawManifest;
 use crate::store::Store;
 
-/// Brings the image of a plan, its last manifest, into the store under a name: only the layers that it lacks.
+/// Brings the image of a plan, its last manifest, into the store, under a name if it gets one: only the layers that it lacks.
 ///
 /// # Errors
 /// As [`super::pull`]; that a blob is in no file is one of the layer.
 pub(crate) async fn load(
     store: Arc<Store>,
-    reference: &Reference,
+    reference: Option<&Reference>,
     plan: &Plan,
     options: &PullOptions,
     progress: Arc<dyn Progress>,
@@ -93,7 +93,7 @@ fn config_bytes(blob: &Descriptor, content: &Content) -> io::Result<Vec<u8>> {
             Ok(all)
         }
         Content::File { .. } => Err(io::Error::other("it is too large")),
-        Content::Absent | Content::Registry { .. } => {
+        Content::Absent | Content::Layer { .. } | Content::Registry { .. } => {
             Err(io::Error::other("the source does not hold it"))
         }
     }

@@ -112,7 +112,7 @@ pub async fn pull(
     let config = config_bytes(&store, &registry, &repository, &resolved).await?;
     let origin = (reference.registry().to_owned(), repository.clone());
     let found = Found {
-        reference,
+        reference: Some(reference),
         resolved,
         config,
         supply: Supply::Registry(registry, repository),
@@ -123,7 +123,8 @@ pub async fn pull(
 
 /// An image whose layers are to be brought here.
 struct Found<'a> {
-    reference: &'a Reference,
+    /// What it is to be called here.
+    reference: Option<&'a Reference>,
     resolved: Resolved,
     config: Vec<u8>,
     supply: Supply,
@@ -330,14 +331,14 @@ async fn fetch_all(
 
 async fn publish(
     store: &Arc<Store>,
-    reference: &Reference,
+    reference: Option<&Reference>,
     resolved: &Resolved,
     config: Vec<u8>,
     origin: Option<(String, String)>,
     fetched: HashMap<usize, Fetched>,
 ) -> Result<Image, PullError> {
     let image = NewImage {
-        reference: Some(reference.whole()),
+        reference: reference.map(Reference::whole),
         resolved: resolved.digest.clone(),
         manifest: resolved.raw.bytes.to_vec(),
         media_type: resolved.manifest.media_type.clone(),

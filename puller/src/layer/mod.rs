@@ -14,6 +14,7 @@ mod attributes;
 mod error;
 mod extract;
 mod finish;
+mod flatten;
 mod inflate;
 mod mend;
 mod meta;
@@ -34,6 +35,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use error::{LayerError, Refusal};
+pub use flatten::flatten;
 pub use mend::{hides_everything_below, mend_parents};
 pub use meta::LayerMeta;
 pub use options::{Limits, Ownership, UnpackOptions, XattrNamespace};

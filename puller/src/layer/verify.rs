@@ -445,21 +445,38 @@ impl Comparison<'_> {
 
 /// A name in an open directory.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+pub(super) struct Place<'a> {
     directory: BorrowedFd<'a>,
     name: &'a [u8],
 }
 
 impl<'a> Place<'a> {
-    fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
+    pub(super) fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
         use std::os::fd::AsFd as _;
         let directory = directory.as_fd();
         Self { directory, name }
     }
 
-    fn xattrs(self) -> Result<Xattrs, Errno> {
+    /// A path for calls that know no directory descriptors: the last part is not followed.
+    fn path(self) -> Vec<u8> {
         let mut path = format!("/proc/self/fd/{}/", self.directory.as_raw_fd()).into_bytes();
         path.extend_from_slice(self.name);
+        path
+    }
+
+    /// A short attribute, if it is there.
+    pub(super) fn xattr(self, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+        let mut value = [0; 16];
+        match rustix::fs::lgetxattr(self.path(), name, &mut value) {
+            Ok(length) => Ok(Some(value[..length].to_vec())),
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All attributes.
+    pub(super) fn xattrs(self) -> Result<Xattrs, Errno> {
+        let path = self.path();
         // Most have none: that costs one call.
         let mut short = [0u8; 64];
         if rustix::fs::llistxattr(path.as_slice(), &mut short) == Ok(0) {

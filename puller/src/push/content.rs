@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::proof::{Passage, Proof};
 
+use crate::layer;
 use crate::registry::{BlobStream, Chunks, Registry};
 
 /// Bytes that travel at a time.
@@ -31,6 +33,11 @@ pub(crate) enum Content {
         /// Where the part begins.
         offset: u64,
     },
+    /// The plain archive of a layer of the store, written again from its record and files.
+    Layer {
+        /// The layer's directory.
+        dir: PathBuf,
+    },
     /// Not to be had: an incremental archive left it out.
     Absent,
     /// In a registry that still has it; passes through without being kept.
@@ -48,6 +55,41 @@ impl Content {
         match self {
             Self::Registry { registry, .. } => registry.turn().await,
             _ => None,
+        }
+    }
+
+    /// Opens what is in a file here, or comes out of one, from a byte on.
+    pub(crate) fn open(&self, from: u64) -> io::Result<File> {
+        match self {
+            Self::File { path, offset } => {
+                let mut file = File::open(path)?;
+                file.seek(SeekFrom::Start(offset.saturating_add(from)))?;
+                Ok(file)
+            }
+            Self::Layer { dir } => {
+                let (reader, mut writer) = io::pipe()?;
+                let dir = dir.clone();
+                // It ends when its work does, or when nobody reads any more.
+                std::thread::Builder::new().spawn(move || {
+                    if let Err(error) = layer::rebuild(&dir, &mut writer) {
+                        tracing::debug!(%error, "writing a layer's archive again");
+                    }
+                })?;
+                let mut reader = File::from(OwnedFd::from(reader));
+                io::copy(&mut (&mut reader).take(from), &mut io::sink())?;
+                Ok(reader)
+            }
+            Self::Memory(_) | Self::Absent | Self::Registry { .. } => {
+                Err(io::Error::from(io::ErrorKind::NotFound))
+            }
+        }
+    }
+
+    /// Where that is.
+    fn place(&self) -> &Path {
+        match self {
+            Self::File { path, .. } | Self::Layer { dir: path } => path,
+            Self::Memory(_) | Self::Absent | Self::Registry { .. } => Path::new(""),
         }
     }
 
@@ -81,12 +123,12 @@ impl Reader {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the source does not hold it");
                 futures_util::stream::once(async move { Err(gone) }).boxed()
             }
-            Content::File { path, offset } => {
-                let (path, offset) = (path.clone(), *offset);
+            Content::File { .. } | Content::Layer { .. } => {
+                let content = self.content.clone();
                 let (sender, receiver) = mpsc::channel(AHEAD);
                 tokio::task::spawn_blocking(move || {
-                    if let Err(error) = send_file(&path, offset, passage, &sender) {
-                        let text = format!("{}: {error}", path.display());
+                    if let Err(error) = send_file(&content, passage, &sender) {
+                        let text = format!("{}: {error}", content.place().display());
                         // When nobody listens any more the upload has ended already.
                         let _ = sender.blocking_send(Err(io::Error::other(text)));
                     }
@@ -121,14 +163,12 @@ fn stream(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Chunks {
 }
 
 fn send_file(
-    path: &PathBuf,
-    offset: u64,
+    content: &Content,
     mut passage: Passage,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> io::Result<()> {
-    let mut file = File::open(path)?;
     let blob = &passage.proof.blob;
-    file.seek(SeekFrom::Start(offset.saturating_add(passage.start())))?;
+    let file = content.open(passage.start())?;
     let mut reader = file.take(blob.size.saturating_sub(passage.start()));
     while !passage.is_over() {
         let mut buffer = BytesMut::zeroed(CHUNK);

@@ -130,6 +130,7 @@ pub async fn push(
         compression: options.compression,
         force: options.force_compression,
         preserve_digests: options.preserve_digests,
+        plain: false,
     };
     let plan = source::plan(&origins, source, &packing, workplace.path()).await?;
     let Some(root) = plan.manifests.last() else {

@@ -21,6 +21,7 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     Diff(command::diff::Args),
+    Export(command::export::Args),
     Inspect(command::inspect::Args),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(command::ps::Args),
@@ -36,6 +37,7 @@ enum Command {
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Diff(args) => command::diff::run(settings, &args),
+        Command::Export(args) => command::export::run(settings, &args),
         Command::Inspect(args) => command::inspect::run(settings, args),
         Command::Ls(args) => command::ps::run(settings, args),
         Command::Mount(args) => command::mount::run(settings, args),

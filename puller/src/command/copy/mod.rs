@@ -126,6 +126,7 @@ fn options(args: &Args, target: &Location) -> Result<CopyOptions> {
         referrers: args.referrers,
         parallel: args.parallel.into(),
         rate: args.limit_rate,
+        plain: false,
     };
     Ok(match target {
         Location::DockerArchive { .. } => CopyOptions {
@@ -244,7 +245,7 @@ async fn to_store(
     );
     let to: Reference = reference(name)?;
     let copier = Copier::new(options, progress);
-    let brought = copier.to_store(&image.source, store, &to).await;
+    let brought = copier.to_store(&image.source, store, Some(&to)).await;
     let brought = brought.with_context(|| format!("copying {} to store:{name}", image.text))?;
     let blobs = brought.layers.into_iter().map(|layer| BlobReport {
         digest: layer.digest,

@@ -25,12 +25,14 @@ enum Command {
     Inspect(command::inspect::Args),
     #[command(visible_alias = "list")]
     Ls(command::images::Args),
+    Load(command::load::Args),
     Mount(command::mount::Args),
     Prune(prune::Args),
     Pull(command::pull::Args),
     Push(command::push::Args),
     #[command(visible_alias = "remove")]
     Rm(command::rmi::Args),
+    Save(command::save::Args),
     Tag(command::tag::Args),
     Tree(command::tree::Args),
     #[command(visible_alias = "umount")]
@@ -43,11 +45,13 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         Command::History(args) => command::history::run(settings, args),
         Command::Inspect(args) => command::inspect::run(settings, args),
         Command::Ls(args) => command::images::run(settings, args),
+        Command::Load(args) => command::load::run(settings, args),
         Command::Mount(args) => command::mount::run(settings, args),
         Command::Prune(args) => prune::run(settings, &args),
         Command::Pull(args) => command::pull::run(settings, args),
         Command::Push(args) => command::push::run(settings, args),
         Command::Rm(args) => command::rmi::run(settings, args),
+        Command::Save(args) => command::save::run(settings, args),
         Command::Tag(args) => command::tag::run(settings, args),
         Command::Tree(args) => command::tree::run(settings, &args),
         Command::Unmount(args) => command::umount::run(settings, args),

@@ -100,6 +100,7 @@ fn named(args: &Args, to: &str) -> Result<MirrorConfig> {
         images: None,
         parallel: None,
         rate: None,
+        plain: false,
         syncs,
     })
 }

@@ -11,10 +11,12 @@ mod number;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 pub use error::{TarError, TarFault};
 pub(crate) use reader::{Entry, Kind, ReaderLimits, TarReader};
 pub(crate) use sparse::Segment;
+pub(crate) use writer::{end, padding, write_entry};
 
 /// Tar is made of blocks of this many bytes.
 pub(crate) const BLOCK: usize = 512;

@@ -63,7 +63,14 @@ fn layer(
     let mut found = None;
     let mut tar = repack::inflate(open()?, &mut found).map_err(local)?;
     let wanted = Some(packing.compression.format());
-    let anew = found.is_none() || (packing.force && found != wanted);
+    if packing.plain && found.is_none() {
+        // Its digest is the diffID, which whoever reads it proves.
+        let diff_id = image.config.rootfs.diff_ids[number].clone();
+        let (path, offset) = (file.to_owned(), span.offset);
+        let blob = Descriptor::new(media::OCI_LAYER, diff_id, span.size);
+        return Ok((blob, Content::File { path, offset }));
+    }
+    let anew = (found.is_none() && !packing.plain) || (packing.force && found != wanted);
     let (packed, content) = if anew {
         let path = workplace.join(format!("layer-{number}"));
         let copy = |out: &mut dyn std::io::Write| std::io::copy(&mut tar, out).map(drop);

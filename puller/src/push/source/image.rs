@@ -38,6 +38,9 @@ pub(crate) async fn of_image(
         let bytes = Bytes::from(image.config_bytes.clone());
         blobs.push((config.clone(), Content::Memory(bytes)));
     }
+    if packing.plain {
+        return plain(origins, image, blobs);
+    }
     let layers = image.manifest.layers.iter().enumerate();
     let sent = layers.filter(|(_, blob)| !media::is_nondistributable(&blob.media_type));
     let sent: Vec<(usize, Descriptor)> = sent.map(|(n, blob)| (n, blob.clone())).collect();
@@ -75,6 +78,38 @@ pub(crate) async fn of_image(
         }
     } else {
         changed(origins, image, packing, &replaced)?
+    };
+    Ok(Plan {
+        blobs,
+        manifests: vec![document],
+    })
+}
+
+/// The image with its layers as plain archives, as they come out of their records: what docker saves.
+fn plain(
+    origins: &Origins,
+    image: &Image,
+    mut blobs: Vec<(Descriptor, Content)>,
+) -> Result<Plan, PushError> {
+    let mut layers = Vec::new();
+    for (number, layer) in image.layers.iter().enumerate() {
+        let blob = Descriptor::new(media::OCI_LAYER, layer.diff_id.clone(), layer.tar_size);
+        let dir = origins.store.layer_dir(&layer.diff_id);
+        blobs.push((blob.clone(), Content::Layer { dir }));
+        layers.push((number, blob));
+    }
+    let same = |(number, blob): &(usize, Descriptor)| {
+        let old = image.manifest.layers.get(*number);
+        old.is_some_and(|old| old.digest == blob.digest)
+    };
+    let document = if layers.iter().all(same) {
+        Document {
+            digest: image.digest.clone(),
+            media_type: image.manifest.media_type.clone(),
+            bytes: Bytes::from(image.manifest_bytes.clone()),
+        }
+    } else {
+        with_layers(&image.manifest_bytes, &image.manifest.media_type, &layers)?
     };
     Ok(Plan {
         blobs,

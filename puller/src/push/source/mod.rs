@@ -64,6 +64,9 @@ pub(crate) struct Packing {
     pub(crate) force: bool,
     /// Rather fail than give the image another digest.
     pub(crate) preserve_digests: bool,
+    /// Compress nothing and ask no registry: the store's layers are plain archives, and those of a docker
+    /// archive stay as they are.
+    pub(crate) plain: bool,
 }
 
 /// What is appended to the media type of a layer.

@@ -1,0 +1,79 @@
+//! `strata export`: the file system of a container or an image as one archive.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use strata::driver::Writable;
+use strata::layer;
+use strata::store::Store;
+use strata::store::containers::{ContainerError, Kind};
+
+use super::find::local_image;
+use crate::settings::Settings;
+
+/// Write the file system of a container, or of an image, as a tar archive
+///
+/// Layers are merged: whoever unpacks the archive has the tree that a container sees.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Write to a file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Name or id of a container, else of an image
+    #[arg(value_name = "CONTAINER|IMAGE")]
+    name: String,
+}
+
+pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    ensure!(
+        args.output.is_some() || !io::stdout().is_terminal(),
+        "an archive is not for a terminal: use -o, or redirect the output"
+    );
+    let store = settings.open_store()?;
+    let trees = trees(&store, &args.name)?;
+    let namespace = store.unpack_options().xattrs;
+    let write = |out: &mut dyn Write| {
+        let flattened = layer::flatten(&trees, namespace, out);
+        flattened.with_context(|| format!("exporting {}", args.name))
+    };
+    match &args.output {
+        None => write(&mut BufWriter::with_capacity(1 << 18, io::stdout().lock()))?,
+        Some(file) => {
+            // A file that is there stays until the new one is whole.
+            let mut part = file.clone().into_os_string();
+            part.push(".part");
+            let part = PathBuf::from(part);
+            let shown = || format!("writing {}", part.display());
+            let out = File::create(&part).with_context(shown)?;
+            let written = write(&mut BufWriter::with_capacity(1 << 18, out));
+            if let Err(error) = written {
+                let _ = fs::remove_file(&part);
+                return Err(error);
+            }
+            fs::rename(&part, file).with_context(shown)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What shows, the topmost first.
+fn trees(store: &Store, name: &str) -> Result<Vec<PathBuf>> {
+    let container = match store.container(name) {
+        Ok(container) => container,
+        Err(ContainerError::NoSuch(_)) => return Ok(store.stack(&local_image(store, name)?)?),
+        Err(error) => return Err(error.into()),
+    };
+    let image = store.image(&container.manifest_digest.to_string())?;
+    let image =
+        image.with_context(|| format!("the image of container {} is gone", container.name))?;
+    let mut trees = store.stack(&image)?;
+    let upper = Writable::of(&store.container_dir(&container.id)).upper;
+    // One that was never started has none yet.
+    if container.kind != Kind::ReadOnlyMount && upper.is_dir() {
+        trees.insert(0, upper);
+    }
+    Ok(trees)
+}

@@ -1,0 +1,359 @@
+//! `strata save` and `load`: what we save others read, and what others saved we read, to the byte.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+use strata_tests::clients::Clients;
+use strata_tests::command::{Ran, run_with_input};
+use strata_tests::entry::{Compression, Entry, tar};
+use strata_tests::image::{Image, Layer};
+use strata_tests::scene::Scene;
+use strata_tests::strata::Strata;
+use strata_tests::trial::noise;
+
+/// Two layers, compressed by others than us: a pull keeps what is needed to write their archives again.
+fn image(number: u64) -> Image {
+    let base = [
+        Entry::dir("etc/"),
+        Entry::file("etc/config", "one=1\n").mode(0o600),
+        Entry::file("etc/noise", noise(7, 50_000)),
+        Entry::hardlink("etc/same", "etc/config"),
+        Entry::file("etc/old", "old"),
+    ];
+    let own = [
+        Entry::whiteout("etc/", "old"),
+        Entry::file("srv/data", noise(number, 10_000)).xattr("user.note", b"kept"),
+    ];
+    let layer = |entries: &[Entry]| Layer::new(&tar(entries), Compression::Gzip);
+    Image::new(&[layer(&base), layer(&own)])
+}
+
+struct Saving {
+    s: Scene,
+    clients: Clients,
+    image: Image,
+    reference: String,
+}
+
+impl Saving {
+    fn new() -> Self {
+        let s = Scene::new();
+        let image = image(1);
+        let reference = s.push(&image, "v1");
+        s.strata.pull(&reference);
+        let clients = Clients::new(&s.place);
+        Self {
+            s,
+            clients,
+            image,
+            reference,
+        }
+    }
+
+    fn path(&self, name: &str) -> (PathBuf, String) {
+        let path = self.s.place.join(name);
+        let text = path.display().to_string();
+        (path, text)
+    }
+
+    /// Asserts that a store has the image, with the same layers.
+    fn assert_has(&self, store: &Strata, name: &str) {
+        let ran = store.run(&["inspect", name]).ok();
+        let value: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        assert_eq!(
+            value[0]["Id"],
+            self.image.id().to_string(),
+            "{}",
+            ran.story()
+        );
+        for layer in &self.image.layers {
+            let left = strata_tests::tree::Tree::read(&store.layer(&layer.diff_id).join("fs"));
+            let right =
+                strata_tests::tree::Tree::read(&self.s.strata.layer(&layer.diff_id).join("fs"));
+            left.without_whiteout_times()
+                .assert_same(&right.without_whiteout_times());
+        }
+        store.run(&["system", "check"]).ok();
+    }
+}
+
+fn loaded(ran: Ran) -> Vec<String> {
+    let out = ran.ok().out();
+    out.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_saved_is_loaded_again_in_every_form_and_asks_no_registry_as_a_docker_archive() {
+    let mut t = Saving::new();
+    for form in ["oci-archive", "oci-dir"] {
+        let (_, file) = t.path(form);
+        t.s.strata
+            .run(&["save", "-q", "--format", form, "-o", &file, &t.reference])
+            .ok();
+        let store = Strata::at(
+            t.s.strata.program().to_owned(),
+            t.s.place.join(format!("{form}-store")),
+        );
+        let told = loaded(store.run(&["load", "-q", "-i", &file]));
+        assert_eq!(told, [format!("Loaded image: {}", t.reference)]);
+        t.assert_has(&store, &t.reference);
+    }
+    t.s.server.stop();
+    let (path, file) = t.path("docker.tar");
+    t.s.strata.run(&["save", "-o", &file, &t.reference]).ok();
+    let fresh = t.s.fresh_store();
+    assert_eq!(
+        loaded(fresh.run(&["load", "-i", &file])),
+        [format!("Loaded image: {}", t.reference)]
+    );
+    t.assert_has(&fresh, &t.reference);
+    let again = t.s.strata.run(&["image", "save", &t.reference]).ok();
+    assert!(
+        again.stdout == fs::read(path).expect("read"),
+        "the stream differs from the file"
+    );
+    assert_eq!(t.s.strata.leftovers(), [""; 0]);
+}
+
+#[test]
+fn podman_and_skopeo_read_what_is_saved() {
+    let t = Saving::new();
+    let (_, docker) = t.path("docker.tar");
+    let (_, oci) = t.path("oci.tar");
+    t.s.strata.run(&["save", "-o", &docker, &t.reference]).ok();
+    t.s.strata
+        .run(&["save", "--format", "oci-archive", "-o", &oci, &t.reference])
+        .ok();
+    for file in [&docker, &oci] {
+        let told = t.clients.podman(&["load", "-i", file]).ok();
+        assert!(told.out().contains(&t.reference), "{}", told.story());
+        let id = t
+            .clients
+            .podman(&["image", "inspect", "--format", "{{.Id}}", &t.reference])
+            .ok()
+            .out();
+        assert_eq!(id.trim(), t.image.id().hex());
+        t.clients.podman(&["rmi", &t.reference]).ok();
+    }
+    let (_, layout) = t.path("by-skopeo");
+    let from = format!("docker-archive:{docker}");
+    t.clients
+        .skopeo_copy(&from, &format!("oci:{layout}:v1"), &[])
+        .ok();
+    let ran = t
+        .clients
+        .skopeo(&["inspect", "--config", "--raw", &format!("oci:{layout}:v1")])
+        .ok();
+    let config: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let diff_ids: Vec<String> = t
+        .image
+        .layers
+        .iter()
+        .map(|l| l.diff_id.to_string())
+        .collect();
+    assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!(diff_ids));
+}
+
+#[test]
+fn what_podman_and_skopeo_saved_is_loaded() {
+    let t = Saving::new();
+    t.clients.podman_transfer("pull", &t.reference).ok();
+    let source = format!("docker://{}", t.reference);
+    let cases: [(&str, Box<dyn Fn(&str)>, &str); 6] = [
+        (
+            "podman-docker.tar",
+            Box::new(|file| {
+                t.clients
+                    .podman(&[
+                        "save",
+                        "--format",
+                        "docker-archive",
+                        "-o",
+                        file,
+                        &t.reference,
+                    ])
+                    .ok();
+            }),
+            "",
+        ),
+        (
+            "podman-oci.tar",
+            Box::new(|file| {
+                t.clients
+                    .podman(&["save", "--format", "oci-archive", "-o", file, &t.reference])
+                    .ok();
+            }),
+            "",
+        ),
+        (
+            "podman-oci-dir",
+            Box::new(|file| {
+                t.clients
+                    .podman(&["save", "--format", "oci-dir", "-o", file, &t.reference])
+                    .ok();
+            }),
+            "ID",
+        ),
+        (
+            "skopeo-docker.tar",
+            Box::new(|file| {
+                let to = format!("docker-archive:{file}:{}", t.reference);
+                t.clients.skopeo_copy(&source, &to, &[]).ok();
+            }),
+            "",
+        ),
+        (
+            "skopeo-oci.tar",
+            Box::new(|file| {
+                let to = format!("oci-archive:{file}:{}", t.reference);
+                t.clients.skopeo_copy(&source, &to, &[]).ok();
+            }),
+            "",
+        ),
+        (
+            "skopeo-oci-dir",
+            Box::new(|file| {
+                t.clients
+                    .skopeo_copy(&source, &format!("oci:{file}:v1"), &[])
+                    .ok();
+            }),
+            "ID",
+        ),
+    ];
+    for (name, save, nameless) in cases {
+        let (_, file) = t.path(name);
+        save(&file);
+        let store = Strata::at(
+            t.s.strata.program().to_owned(),
+            t.s.place.join(format!("{name}-store")),
+        );
+        let told = loaded(store.run(&["load", "-i", &file]));
+        let id = t.image.id();
+        // skopeo and podman write a bare tag into layouts: that is a name of nothing.
+        let by_name = format!("Loaded image: {}", t.reference);
+        let by_id = format!("Loaded image ID: {id}");
+        assert!(
+            told == [by_name] || (nameless == "ID" && told == [by_id]),
+            "{name}: {told:?}"
+        );
+        t.assert_has(&store, &id.to_string());
+    }
+}
+
+#[test]
+fn archives_come_as_streams_and_compressed_as_a_whole() {
+    let t = Saving::new();
+    let plain = t.s.strata.run(&["save", &t.reference]).ok().stdout;
+    let forms = [
+        ("plain", plain.clone()),
+        ("gzip", Compression::Gzip.apply(&plain)),
+        ("zstd", Compression::Zstd.apply(&plain)),
+    ];
+    for (name, bytes) in forms {
+        let store = Strata::at(
+            t.s.strata.program().to_owned(),
+            t.s.place.join(format!("{name}-in")),
+        );
+        let told = loaded(run_with_input(&mut store.command(&["load"]), &bytes));
+        assert_eq!(told, [format!("Loaded image: {}", t.reference)], "{name}");
+        t.assert_has(&store, &t.reference);
+        assert_eq!(store.leftovers(), [""; 0]);
+        let (path, file) = t.path(&format!("{name}.file"));
+        fs::write(&path, &bytes).expect("write");
+        loaded(store.run(&["load", "--input", &file]));
+        // A file for standard input is a file, too.
+        let mut command = store.command(&["load"]);
+        command.stdin(Stdio::from(File::open(&path).expect("open")));
+        loaded(strata_tests::command::run(&mut command));
+    }
+}
+
+#[test]
+fn several_images_and_names_go_into_one_archive() {
+    let t = Saving::new();
+    let other = t.s.push(&image(2), "v2");
+    t.s.strata.pull(&other);
+    t.s.strata
+        .run(&["tag", &t.reference, "example.test/also:x"])
+        .ok();
+    let (_, file) = t.path("all.tar");
+    t.s.strata
+        .run(&[
+            "save",
+            "-m",
+            "-o",
+            &file,
+            &t.reference,
+            &other,
+            "example.test/also:x",
+        ])
+        .ok();
+    let fresh = t.s.fresh_store();
+    let mut told = loaded(fresh.run(&["load", "-i", &file]));
+    told.sort();
+    let mut names =
+        [&*t.reference, &*other, "example.test/also:x"].map(|n| format!("Loaded image: {n}"));
+    names.sort();
+    assert_eq!(told, names);
+    assert_eq!(fresh.images().as_array().map(Vec::len), Some(2));
+    assert_eq!(fresh.layers().len(), 3);
+    let podman = t.clients.podman(&["load", "-i", &file]).ok();
+    assert!(podman.out().contains("also:x"), "{}", podman.story());
+    let by_id = t.s.strata.run(&["save", t.image.id().hex()]).ok().stdout;
+    let nameless = Strata::at(t.s.strata.program().to_owned(), t.s.place.join("nameless"));
+    let told = loaded(run_with_input(&mut nameless.command(&["load"]), &by_id));
+    assert_eq!(told, [format!("Loaded image ID: {}", t.image.id())]);
+}
+
+#[test]
+fn what_cannot_be_saved_or_loaded_is_refused_and_leaves_nothing() {
+    let t = Saving::new();
+    let (path, file) = t.path("refused.tar");
+    let mistyped = t.reference.replace("app:", "apq:");
+    let ran = t.s.strata.run(&["save", "-o", &file, &mistyped]).refused();
+    assert!(
+        ran.story()
+            .contains(&format!("did you mean {}", t.reference)),
+        "{}",
+        ran.story()
+    );
+    t.s.strata
+        .run(&["save", "-o", &file, "nothing-like-it"])
+        .refused()
+        .says("no such image");
+    let whole = t.s.strata.run(&["save", &t.reference]).ok().stdout;
+    let damaged =
+        t.s.strata
+            .layer(&t.image.layers[0].diff_id)
+            .join("fs/etc/noise");
+    fs::write(damaged, noise(8, 50_000)).expect("write");
+    t.s.strata
+        .run(&["save", "-o", &file, &t.reference])
+        .refused()
+        .says("digest");
+    assert!(!path.exists());
+    let fresh = t.s.fresh_store();
+    let mut altered = whole.clone();
+    let middle = whole.len() / 2;
+    altered[middle] ^= 1;
+    for (bytes, word) in [
+        (
+            &b"no archive at all, but some text that is longer than a header"[..],
+            "no archive of images",
+        ),
+        (&whole[..whole.len() / 2], ""),
+        (&altered, "digest"),
+        (b"", "empty"),
+        (b"BZh91AY", "bzip2"),
+    ] {
+        let ran = run_with_input(&mut fresh.command(&["load"]), bytes).refused();
+        assert!(ran.story().contains(word), "{word}: {}", ran.story());
+        assert!(fresh.layers().is_empty() && fresh.leftovers().is_empty());
+    }
+    fresh
+        .run(&["load", "-i", "/nonexistent/file"])
+        .refused()
+        .says("/nonexistent/file");
+}
