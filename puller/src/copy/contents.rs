@@ -12,6 +12,7 @@ use strata_oci::media::{self, ManifestKind};
 use strata_oci::{Descriptor, Digest, Manifest};
 
 use super::{CopyError, Source};
+use crate::push::PushError;
 use crate::store::Name;
 
 /// Where containerd and docker write an image's full name.
@@ -37,7 +38,7 @@ pub fn contents(path: &Path) -> Result<Vec<Held>, CopyError> {
     }
     let (docker, layout) = (DockerArchive::open(path), Layout::open_archive(path));
     let mut in_docker = match &docker {
-        Ok(archive) => listed(archive)?,
+        Ok(archive) => listed(archive).map_err(PushError::from)?,
         Err(_) => Vec::new(),
     };
     let mut held = match (&docker, &layout) {

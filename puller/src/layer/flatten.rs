@@ -115,7 +115,8 @@ impl Flattening<'_> {
             if last == b"." || last == b".." {
                 continue;
             }
-            let failed = |action| self.failed(action, &name::join(path, last), tree);
+            let whole = name::join(path, last);
+            let failed = |action| self.failed(action, &whole, tree);
             let stat = match rustix::fs::statat(&directory, last, AtFlags::SYMLINK_NOFOLLOW) {
                 // Removed since the directory was read: a container runs.
                 Err(Errno::NOENT) => continue,
@@ -280,7 +281,7 @@ impl Flattening<'_> {
         action: &'static str,
         path: &[u8],
         tree: usize,
-    ) -> impl FnOnce(E) -> LayerError {
+    ) -> impl FnOnce(E) -> LayerError + use<E> {
         let path = self.shown[tree].join(tree::as_path(path));
         move |error| LayerError::io(action, &path)(error)
     }

@@ -100,7 +100,6 @@ fn named(args: &Args, to: &str) -> Result<MirrorConfig> {
         images: None,
         parallel: None,
         rate: None,
-        plain: false,
         syncs,
     })
 }

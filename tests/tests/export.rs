@@ -1,0 +1,132 @@
+//! `strata export`: the merged tree as one archive, which anybody's tar unpacks to what a container sees.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use strata_tests::command::{run, tool};
+use strata_tests::entry::Entry;
+use strata_tests::image::{Image, Layer};
+use strata_tests::scene::{Scene, shell_image};
+use strata_tests::tree::Tree;
+
+/// Unpacks an archive with GNU tar.
+fn unpacked(s: &Scene, archive: &Path, name: &str) -> PathBuf {
+    let to = s.place.dir(name);
+    let mut command = Command::new(tool("tar"));
+    command.args(["--xattrs", "--xattrs-include=*", "--numeric-owner", "-xpf"]);
+    run(command.arg(archive).arg("-C").arg(&to)).ok();
+    to
+}
+
+/// A scene with an image in its store whose layers hide, replace and link.
+fn layered() -> (Scene, String) {
+    let long = "n".repeat(120);
+    let low = [
+        Entry::dir("etc/").mode(0o750),
+        Entry::file("etc/one", "one"),
+        Entry::file("etc/two", "two").owner(1000, 3_000_000),
+        Entry::hardlink("etc/two-again", "etc/two"),
+        Entry::dir("replaced/"),
+        Entry::file("replaced/old", "old"),
+        Entry::dir("cleared/"),
+        Entry::file("cleared/old", "old"),
+        Entry::file("becomes-directory", "file"),
+        Entry::dir("becomes-file/"),
+        Entry::file("becomes-file/inside", "x"),
+    ];
+    let high = [
+        Entry::whiteout("etc/", "one"),
+        Entry::whiteout("", "replaced"),
+        Entry::dir("replaced/").mode(0o700),
+        Entry::file("replaced/new", "new"),
+        Entry::dir("cleared/"),
+        Entry::opaque("cleared/"),
+        Entry::file("cleared/new", "new").xattr("user.note", b"kept"),
+        Entry::dir("becomes-directory/"),
+        Entry::file("becomes-directory/inside", "y"),
+        Entry::file("becomes-file", "file"),
+        Entry::symlink("link", "etc/two"),
+        Entry::fifo("fifo"),
+        Entry::device("device", 1, 3),
+        Entry::file(format!("{long}/{long}"), "long").mtime(1),
+    ];
+    let s = Scene::new();
+    let reference = s.push(&Image::new(&[Layer::of(&low), Layer::of(&high)]), "v1");
+    s.strata.pull(&reference);
+    (s, reference)
+}
+
+#[test]
+fn an_image_is_exported_as_it_is_mounted() {
+    let (s, reference) = layered();
+    let file = s.place.join("image.tar");
+    let text = file.display().to_string();
+    s.strata.run(&["export", "-o", &text, &reference]).ok();
+    let again = s.strata.run(&["export", &reference]).ok().stdout;
+    assert!(
+        again == fs::read(&file).expect("read"),
+        "not the same archive twice"
+    );
+    let tree = Tree::read(&unpacked(&s, &file, "unpacked"));
+    let mounted = s.strata.run(&["mount", "--ro", &reference]).ok().out();
+    let shown = Tree::read(Path::new(mounted.trim()));
+    s.strata.run(&["umount", mounted.trim()]).ok();
+    assert!(shown.0.len() > 15);
+    shown.assert_same(&tree);
+    for gone in [
+        "etc/one",
+        "replaced/old",
+        "cleared/old",
+        "becomes-file/inside",
+    ] {
+        assert!(tree.get(gone).is_none(), "{gone}");
+    }
+}
+
+#[test]
+fn a_container_is_exported_with_what_it_changed_while_it_runs_or_after() {
+    let s = Scene::new();
+    let reference = s.push(&shell_image(), "v1");
+    s.strata.pull(&reference);
+    let script = "rm one; rm -r sub; mkdir sub; echo new > sub/new; ln two three; chmod 700 .";
+    s.strata
+        .run(&["run", "--name", "changed", &reference, "sh", "-c", script])
+        .ok();
+    let file = s.place.join("container.tar");
+    let text = file.display().to_string();
+    s.strata
+        .run(&["container", "export", "--output", &text, "changed"])
+        .ok();
+    let to = unpacked(&s, &file, "unpacked");
+    let tree = Tree::read(&to);
+    assert_eq!(
+        fs::read_to_string(to.join("data/sub/new")).expect("read"),
+        "new\n"
+    );
+    for gone in ["data/one", "data/sub/three"] {
+        assert!(tree.get(gone).is_none(), "{gone}");
+    }
+    let same = tree.get("data/two").and_then(|node| node.same_as.clone());
+    assert_eq!(same.as_deref(), Some(Path::new("data/three")));
+    assert_eq!(tree.get("data").map(|node| node.mode), Some(0o700));
+}
+
+#[test]
+fn what_cannot_be_exported_is_refused_and_a_file_that_is_there_stays() {
+    let (s, reference) = layered();
+    let file = s.place.join("kept.tar");
+    fs::write(&file, "kept").expect("write");
+    let text = file.display().to_string();
+    let mistyped = reference.replace("app:", "apq:");
+    let ran = s.strata.run(&["export", "-o", &text, &mistyped]).refused();
+    assert!(
+        ran.story().contains(&format!("did you mean {reference}")),
+        "{}",
+        ran.story()
+    );
+    assert_eq!(fs::read_to_string(&file).expect("read"), "kept");
+    s.strata
+        .run(&["export", "-o", "/nonexistent/x.tar", &reference])
+        .refused();
+}
