@@ -231,11 +231,26 @@ impl Model {
         Found::Directory(here)
     }
 
+    /// Whether a path that leads to nothing, or to no directory, is or goes through a symbolic link.
+    fn is_behind_link(&self, path: &[u8]) -> bool {
+        for part in name::ancestors(path) {
+            let number = self.paths.get(part);
+            match number.map(|number| &self.nodes[*number].what) {
+                Some(What::Directory { .. }) => {}
+                Some(What::Symlink(_)) => return true,
+                Some(_) => return part == path,
+                None => return false,
+            }
+        }
+        false
+    }
+
     /// After the last entry: whiteouts and opaque marks.
     pub(super) fn finish(&mut self) {
         let mut opaque = BTreeSet::new();
         for path in std::mem::take(&mut self.opaque) {
-            let create = !name::ancestors(&path).any(|path| self.removed.contains(path));
+            let removed = name::ancestors(&path).any(|path| self.removed.contains(path));
+            let create = !removed && !self.is_behind_link(&path);
             if let Found::Directory(real) = self.find(&path, create) {
                 opaque.insert(real);
             }
@@ -255,6 +270,7 @@ impl Model {
         let parent = match self.find(parent, false) {
             Found::Directory(real) => real,
             Found::NotDirectory => return,
+            Found::Missing if self.is_behind_link(parent) => return,
             Found::Missing => match self.find(parent, true) {
                 Found::Directory(real) => real,
                 Found::Missing | Found::NotDirectory => return,
