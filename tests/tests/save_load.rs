@@ -161,7 +161,8 @@ fn what_podman_and_skopeo_saved_is_loaded() {
     let t = Saving::new();
     t.clients.podman_transfer("pull", &t.reference).ok();
     let source = format!("docker://{}", t.reference);
-    let cases: [(&str, Box<dyn Fn(&str)>, &str); 6] = [
+    type Save<'a> = Box<dyn Fn(&str) + 'a>;
+    let cases: [(&str, Save, &str); 6] = [
         (
             "podman-docker.tar",
             Box::new(|file| {
