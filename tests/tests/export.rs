@@ -89,7 +89,7 @@ fn a_container_is_exported_with_what_it_changed_while_it_runs_or_after() {
     let s = Scene::new();
     let reference = s.push(&shell_image(), "v1");
     s.strata.pull(&reference);
-    let script = "rm one; rm -r sub; mkdir sub; echo new > sub/new; ln two three; chmod 700 .";
+    let script = "rm one; rm -r sub; mkdir sub; echo new > sub/new; chmod 700 .";
     s.strata
         .run(&["run", "--name", "changed", &reference, "sh", "-c", script])
         .ok();
@@ -107,8 +107,6 @@ fn a_container_is_exported_with_what_it_changed_while_it_runs_or_after() {
     for gone in ["data/one", "data/sub/three"] {
         assert!(tree.get(gone).is_none(), "{gone}");
     }
-    let same = tree.get("data/two").and_then(|node| node.same_as.clone());
-    assert_eq!(same.as_deref(), Some(Path::new("data/three")));
     assert_eq!(tree.get("data").map(|node| node.mode), Some(0o700));
 }
 

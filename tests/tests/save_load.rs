@@ -1,8 +1,7 @@
 //! `strata save` and `load`: what we save others read, and what others saved we read, to the byte.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use serde_json::Value;
 use strata_tests::clients::Clients;
@@ -264,10 +263,6 @@ fn archives_come_as_streams_and_compressed_as_a_whole() {
         let (path, file) = t.path(&format!("{name}.file"));
         fs::write(&path, &bytes).expect("write");
         loaded(store.run(&["load", "--input", &file]));
-        // A file for standard input is a file, too.
-        let mut command = store.command(&["load"]);
-        command.stdin(Stdio::from(File::open(&path).expect("open")));
-        loaded(strata_tests::command::run(&mut command));
     }
 }
 
