@@ -5,10 +5,11 @@
 //! memory of the machine is left to what is read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// What memory, offset and length must be multiples of to be written past the page cache.
 pub const ALIGN: usize = 4096;
@@ -144,6 +145,28 @@ impl DirectFile {
     }
 }
 
+/// Writes all of `bytes` at `offset` through the page cache, which lets go of them as soon as they are on the
+/// disk (`RWF_DONTCACHE`, Linux 6.14): what is not read again takes no memory from the rest, and nobody waits
+/// for the disk. Where kernel or file system cannot do that it is a plain write.
+pub fn write_passing(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    /// linux/fs.h.
+    const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+    while !bytes.is_empty() {
+        let count = match pwritev2(file, &[IoSlice::new(bytes)], offset, DONTCACHE) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                return file.write_all_at(bytes, offset);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        offset += count as u64;
+        bytes = &bytes[count..];
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +198,16 @@ mod tests {
             target.file().read_exact_at(&mut read, 0).expect("read");
             assert!(read == whole, "{begin}");
         }
+    }
+
+    #[test]
+    fn what_passes_through_the_cache_is_in_the_file() {
+        let file = tempfile::tempfile().expect("a file");
+        let whole: Vec<u8> = (0..WORTH + 777).map(|i| (i ^ (i >> 9)) as u8).collect();
+        write_passing(&file, &whole[5..], 5).expect("write");
+        write_passing(&file, &whole[..5], 0).expect("write");
+        let mut read = vec![0; whole.len()];
+        file.read_exact_at(&mut read, 0).expect("read");
+        assert!(read == whole);
     }
 }

@@ -97,7 +97,7 @@ impl Receive {
             _ => self.open(kept)?,
         };
         let (throttle, report) = (self.throttle.as_deref(), self.report());
-        into_partial(&mut input, &self.blob, partial, throttle, &report).await?;
+        into_partial(&mut input, &self.blob, partial, throttle, None, &report).await?;
         Ok(input.travelled().unwrap_or(self.blob.size - kept))
     }
 
@@ -123,7 +123,7 @@ impl Receive {
                 kept: reader.map(|reader| (kept, reader)),
             };
             let (throttle, report) = (own.throttle.as_deref(), own.report());
-            write_blob(&mut input, &own.blob, place, throttle, &report).await?;
+            write_blob(&mut input, &own.blob, place, throttle, None, &report).await?;
             Ok(input.travelled().unwrap_or(own.blob.size - kept))
         });
         written.await?.map_err(|error| self.failed(path, error))

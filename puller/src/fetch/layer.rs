@@ -11,14 +11,13 @@ use strata_oci::Digest;
 use strata_oci::verify::VerifyingReader;
 
 use super::error::LayerFailure;
-use super::follow::{Follower, follow};
 use super::plan::LayerPlan;
 use super::transfer::Download;
 use crate::layer::{self, LayerError, LayerMeta};
 use crate::progress::{Event, Progress};
 use crate::registry::Registry;
 use crate::store::{Staging, Store};
-use crate::transfer::Partial;
+use crate::transfer::{Follower, Partial, follow};
 
 /// What fetching layers needs.
 pub(super) struct Fetcher {
@@ -162,7 +161,7 @@ impl Fetcher {
             Err(_) => return (0, Err(LayerFailure::Interrupted)),
         };
         let kept = partial.kept();
-        let (writer, follower) = follow(reader);
+        let (writer, follower) = follow(reader, kept);
         let unpacking = self.unpack(item, follower, staging);
         let download = Download {
             registry,

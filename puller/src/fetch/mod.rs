@@ -4,7 +4,6 @@
 //! unpacks to, and that manifest and configuration tell one story. Then all of it becomes visible at once.
 
 mod error;
-mod follow;
 mod layer;
 mod load;
 mod plan;

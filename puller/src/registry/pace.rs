@@ -63,6 +63,11 @@ impl Watch {
         stalled
     }
 
+    /// For so long nobody asked for more: what did not come meanwhile is not the connection's fault.
+    pub(crate) fn paused(&mut self, time: Duration) {
+        self.since += time;
+    }
+
     /// When there has to have been enough.
     pub(crate) fn left(&self, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.since);
@@ -94,6 +99,16 @@ mod tests {
     fn slow_is_not_stalled() {
         assert_eq!(stalls(&[5_000; 20]), None);
         assert_eq!(stalls(&[1_000_000, 100_000, 60_000]), None);
+    }
+
+    #[test]
+    fn whoever_was_not_asked_is_not_late() {
+        let pace = Pace::default();
+        let now = Instant::now();
+        let mut watch = Watch::new(pace, now);
+        watch.paused(pace.over * 4);
+        assert!(!watch.stalled(100, now + pace.over * 4));
+        assert!(watch.stalled(100, now + pace.over * 5));
     }
 
     #[test]

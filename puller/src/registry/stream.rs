@@ -29,6 +29,8 @@ pub struct BlobStream {
     ranges: bool,
     failures: u32,
     watch: Watch,
+    /// When the last bytes were given out.
+    given: Option<Instant>,
     travelled: Arc<AtomicU64>,
     retrying: Option<Retrying>,
     has_turn: bool,
@@ -62,6 +64,7 @@ impl BlobStream {
             skip: 0,
             ranges: true,
             failures: 0,
+            given: None,
             travelled: Arc::default(),
             retrying: None,
             has_turn: false,
@@ -112,6 +115,9 @@ impl BlobStream {
     /// # Errors
     /// The registry cannot be reached after all tries, has no such blob, or sends more than it promised.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        if let Some(given) = self.given.take() {
+            self.watch.paused(given.elapsed());
+        }
         loop {
             if self.span.is_empty() {
                 self.body = None;
@@ -132,6 +138,7 @@ impl BlobStream {
                     let fresh = self.take(chunk)?;
                     self.watched(count).await?;
                     if let Some(fresh) = fresh {
+                        self.given = Some(Instant::now());
                         return Ok(Some(fresh));
                     }
                 }

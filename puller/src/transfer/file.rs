@@ -1,8 +1,8 @@
 //! Writing a blob into a file while it is hashed: receiving, writing and hashing overlap on different threads.
 //!
 //! Bytes are gathered into batches; while one is gathered, the one before it is written by one thread and hashed
-//! by another. Two batches are in memory, used over and over. Whole ones go to the disk past the page cache,
-//! unless the disk is what everything would wait for.
+//! by another. A few batches are in memory, used over and over. Whole ones go to the disk past the page cache,
+//! unless the disk is what everything would wait for, or somebody follows.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use strata_oci::Descriptor;
-use strata_oci::direct::{ALIGN, Batch, DirectFile};
+use strata_oci::direct::{ALIGN, Batch, DirectFile, write_passing};
 use strata_oci::verify::Verifier;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::follow::Writer;
 use super::throttle::Throttle;
 use super::{Incoming, TransferError};
 use crate::registry::BlobStream;
@@ -85,12 +86,14 @@ pub(crate) struct Place {
     pub(crate) kept: Option<(u64, File)>,
 }
 
-/// Writes the bytes that follow those that are kept, and proves the whole.
+/// Writes the bytes that follow those that are kept, and proves the whole. `follower` gets them too, not
+/// proved yet; when it has gone, the transfer is [`TransferError::Interrupted`].
 pub(crate) async fn write_blob(
     input: &mut Input<'_>,
     blob: &Descriptor,
     place: Place,
     throttle: Option<&Throttle>,
+    follower: Option<&Writer>,
     report: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), TransferError> {
     let Place { file, offset, kept } = place;
@@ -102,21 +105,29 @@ pub(crate) async fn write_blob(
         }
         None => 0,
     };
-    let mut sink = Sink::Ready(Target::new(DirectFile::new(file, offset + kept)));
+    let mut sink = Sink::Ready(Target::new(file, offset + kept, follower.is_some()));
     let size = usize::try_from(blob.size - kept).unwrap_or(BATCH);
     let size = size.next_multiple_of(ALIGN).clamp(2 * ALIGN, BATCH);
     let mut gather = Gather::default();
     let mut batch = Batch::new(size, offset + kept);
     let mut at = kept;
-    let mut before: Option<Arc<Batch>> = None;
+    let mut given = Vec::new();
     loop {
         let filled = gather.fill(&mut batch, input, throttle).await;
         at += batch.bytes().len() as u64;
         let full = Arc::new(batch);
         sink = sink.take(full.clone()).await?;
         hash = hash.take(full.clone()).await?;
+        let followed = match follower {
+            Some(follower) => follower.take(full.clone()).await,
+            None => Ok(()),
+        };
         report(input.here(at));
         match filled {
+            Ok(_) if followed.is_err() => {
+                sink.finish().await?;
+                return Err(TransferError::Interrupted);
+            }
             Ok(Filled::More) => {}
             Ok(Filled::Last) => break,
             Err(error) => {
@@ -125,8 +136,10 @@ pub(crate) async fn write_blob(
                 return Err(error);
             }
         }
-        // Both threads are done with the batch before this one.
-        let free = before.replace(full).and_then(Arc::into_inner);
+        given.push(full);
+        // The file and the hash are done with all but the last, a follower holds a few.
+        let free = given.iter().position(|batch| Arc::strong_count(batch) == 1);
+        let free = free.and_then(|free| Arc::into_inner(given.swap_remove(free)));
         batch = match free {
             Some(free) => free.emptied(size, offset + at),
             None => Batch::new(size, offset + at),
@@ -179,27 +192,39 @@ enum Sink {
     Busy(JoinHandle<io::Result<Target>>),
 }
 
-struct Target {
-    file: DirectFile,
-    /// How long writing past the page cache took, and for how many bytes.
-    spent: (Duration, u64),
+/// Where the bytes go on the disk.
+enum Target {
+    /// Past the page cache; how long that took so far, and for how many bytes.
+    Direct(DirectFile, Duration, u64),
+    /// Through it: a follower must not wait for the disk.
+    Passing(File, u64),
 }
 
 impl Target {
-    fn new(file: DirectFile) -> Self {
-        let spent = (Duration::ZERO, 0);
-        Self { file, spent }
+    fn new(file: File, offset: u64, followed: bool) -> Self {
+        match followed {
+            true => Self::Passing(file, offset),
+            false => Self::Direct(DirectFile::new(file, offset), Duration::ZERO, 0),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let began = Instant::now();
-        self.file.write(bytes)?;
-        if self.file.is_direct() {
-            self.spent.0 += began.elapsed();
-            self.spent.1 += bytes.len() as u64;
-            let seconds = self.spent.0.as_secs_f64();
-            if seconds > 0.1 && (self.spent.1 as f64) < SLOW_DISK * seconds {
-                self.file.through_cache();
+        match self {
+            Self::Passing(file, offset) => {
+                write_passing(file, bytes, *offset)?;
+                *offset += bytes.len() as u64;
+            }
+            Self::Direct(file, spent, written) => {
+                let began = Instant::now();
+                file.write(bytes)?;
+                if file.is_direct() {
+                    *spent += began.elapsed();
+                    *written += bytes.len() as u64;
+                    let seconds = spent.as_secs_f64();
+                    if seconds > 0.1 && (*written as f64) < SLOW_DISK * seconds {
+                        file.through_cache();
+                    }
+                }
             }
         }
         Ok(())
@@ -272,7 +297,7 @@ impl Hash {
 }
 
 /// Hashes `kept` bytes of a file from `offset` on.
-pub(crate) fn hash_kept(
+fn hash_kept(
     file: &File,
     offset: u64,
     kept: u64,

@@ -8,6 +8,7 @@
 
 mod ahead;
 mod file;
+mod follow;
 mod incoming;
 mod partial;
 #[cfg(test)]
@@ -24,7 +25,8 @@ use strata_oci::verify::VerifyError;
 
 use crate::registry::{Registry, RegistryError, Retrying};
 
-pub(crate) use file::{Input, Place, hash_kept, write_blob};
+pub(crate) use file::{Input, Place, write_blob};
+pub(crate) use follow::{Follower, Writer, follow};
 pub(crate) use incoming::Incoming;
 pub(crate) use partial::{Partial, discard};
 pub(crate) use throttle::Throttle;
@@ -100,7 +102,7 @@ impl Transfer {
         let opened = tokio::task::spawn_blocking(move || Partial::open(&to, size, 0o666));
         let partial = opened.await.map_err(|_| TransferError::Interrupted)??;
         let mut input = Input::Registry(Box::new(self.incoming(&partial)?));
-        let written = into_partial(&mut input, &self.blob, &partial, None, &report).await;
+        let written = into_partial(&mut input, &self.blob, &partial, None, None, &report).await;
         written.map(|()| input.travelled().unwrap_or_default())
     }
 
@@ -110,12 +112,14 @@ impl Transfer {
     }
 }
 
-/// Writes what comes behind what is kept, and proves the whole.
+/// Writes what comes behind what is kept, and proves the whole. Whoever follows sees it from its beginning
+/// on, and its end when it is proved.
 pub(crate) async fn into_partial(
     input: &mut Input<'_>,
     blob: &Descriptor,
     partial: &Partial,
     throttle: Option<&Throttle>,
+    follower: Option<Writer>,
     report: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), TransferError> {
     let kept = partial.kept();
@@ -126,9 +130,14 @@ pub(crate) async fn into_partial(
             .then(|| partial.file().map(|file| (kept, file)))
             .transpose()?,
     };
-    let written = write_blob(input, blob, place, throttle, report).await;
+    let written = write_blob(input, blob, place, throttle, follower.as_ref(), report).await;
     match written {
-        Ok(()) => partial.discard_pieces(),
+        Ok(()) => {
+            partial.discard_pieces();
+            if let Some(follower) = follower {
+                follower.whole();
+            }
+        }
         // Wrong bytes are of no use to another try.
         Err(TransferError::Content(_)) => partial.discard(),
         Err(_) => {}
