@@ -40,7 +40,7 @@ pub(super) struct Attributes {
 impl Attributes {
     pub(super) fn new(options: &UnpackOptions, exact_modes: bool) -> Self {
         Self {
-            ownership: options.ownership,
+            ownership: options.ownership.clone(),
             namespace: options.xattrs,
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
@@ -105,9 +105,20 @@ impl Attributes {
 
     /// The owner to set, if it is another one than new files have.
     fn owner(&self, metadata: &Metadata) -> Option<(Uid, Gid)> {
-        let keep = self.ownership == Ownership::Keep;
-        let differs = (metadata.uid, metadata.gid) != (self.uid, self.gid);
-        (keep && differs).then(|| (Uid::from_raw(metadata.uid), Gid::from_raw(metadata.gid)))
+        let (uid, gid) = match &self.ownership {
+            Ownership::Keep => (metadata.uid, metadata.gid),
+            Ownership::Mapped(ids) => (
+                Some(metadata.uid)
+                    .filter(|id| ids.has_user(*id))
+                    .unwrap_or(0),
+                Some(metadata.gid)
+                    .filter(|id| ids.has_group(*id))
+                    .unwrap_or(0),
+            ),
+            Ownership::Single => return None,
+        };
+        let differs = (uid, gid) != (self.uid, self.gid);
+        differs.then(|| (Uid::from_raw(uid), Gid::from_raw(gid)))
     }
 
     fn has_to_set_mode(&self, metadata: &Metadata) -> bool {
@@ -140,7 +151,7 @@ impl Attributes {
     /// Whether an attribute that cannot be set may be left out: without privilege, all those that
     /// need it; always, those of namespaces that the file system does not have, capabilities apart.
     fn may_lack(&self, name: &[u8], error: Errno, holds_user_xattrs: bool) -> bool {
-        if self.ownership == Ownership::Single {
+        if self.ownership != Ownership::Keep {
             // EINVAL: a capability or ACL names ids that are not mapped.
             return matches!(error, Errno::PERM | Errno::NOTSUP | Errno::INVAL);
         }

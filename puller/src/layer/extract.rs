@@ -130,7 +130,7 @@ impl<R: BufRead> Extractor<'_, R> {
             }
             // No unprivileged user may make devices; podman and docker leave them out too.
             Kind::Character { .. } | Kind::Block { .. }
-                if self.options.ownership == Ownership::Single =>
+                if self.options.ownership != Ownership::Keep =>
             {
                 Ok(())
             }

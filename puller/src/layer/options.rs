@@ -1,12 +1,19 @@
 //! How a layer is unpacked, and how far.
 
 use super::tar::ReaderLimits;
+use crate::userns::Ids;
 
 /// Who owns what is unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// Whoever does not exist here is remembered in the layer's record alone: the archive that is made of it again names
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ownership {
     /// Owners as the archive says.
     Keep,
+    /// Rootless with these ids mapped: owners as the archive says where they exist, else root. Devices
+    /// and attributes as with [`Ownership::Single`].
+    Mapped(Ids),
     /// Rootless with a single id mapped: everything belongs to whoever unpacks. Devices cannot be
     /// made then and are left out, and so are extended attributes that need privilege.
     Single,

@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use super::spec::{Failure, Spec};
 use super::sys;
 use super::user::User;
-use crate::userns;
+use crate::userns::Ids;
 
 /// The set that docker gives.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
@@ -66,21 +66,25 @@ pub(super) fn drop(spec: &Spec, user: &User) -> Result<(), Failure> {
 
 /// Refuses ids that do not exist in a user namespace, in words; the kernel's answer would be EINVAL.
 pub(super) fn check(spec: &Spec, user: &User) -> Result<(), Failure> {
-    let mapped =
-        |result: Result<bool, _>| result.map_err(|e: userns::UsernsError| Failure::new("user", e));
-    if !spec.rootless
-        || mapped(userns::uid_is_mapped(user.uid))? && mapped(userns::gid_is_mapped(user.gid))?
-    {
+    if !spec.rootless {
         return Ok(());
     }
-    Err(Failure {
-        code: 125,
-        message: format!(
-            "the container is to run as user {}:{}, but without root there is only one user, 0 (you): \
-             try -u 0, or run as root",
-            user.uid, user.gid
+    let ids = Ids::here().map_err(|error| Failure::new("user", error))?;
+    if ids.has_user(user.uid) && ids.has_group(user.gid) {
+        return Ok(());
+    }
+    let (User { uid, gid, .. }, more) = (user, ids.is_single());
+    let message = match more {
+        true => format!(
+            "the container is to run as user {uid}:{gid}, but without root there is only one user, 0 (you): try \
+             -u 0, have ids given to you in /etc/subuid and /etc/subgid (and newuidmap installed), or run as root"
         ),
-    })
+        false => format!(
+            "the container is to run as user {uid}:{gid}, and that id is not among those that /etc/subuid and \
+             /etc/subgid give you: try -u 0, have more ids given to you, or run as root"
+        ),
+    };
+    Err(Failure { code: 125, message })
 }
 
 fn become_user(spec: &Spec, user: &User) -> io::Result<()> {

@@ -21,7 +21,7 @@ use super::inroot;
 use super::spec::{Failure, Spec};
 use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY, mode};
 use crate::driver::{Driver as _, Overlay, Stack};
-use crate::userns::{self, Privilege};
+use crate::userns::{Ids, Privilege};
 
 const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -76,7 +76,7 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     }
     let files = take_files(spec)?;
     // Group 5 is tty by convention; a namespace with one id has no such group.
-    let tty_group = userns::gid_is_mapped(5).unwrap_or(false);
+    let tty_group = Ids::here().is_ok_and(|ids| ids.has_group(5));
     let host = if spec.rootless {
         Some(HostTrees::take()?)
     } else {

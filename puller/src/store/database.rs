@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::StoreError;
 use super::lock::FileLock;
+use crate::layer::Ownership;
 use crate::userns::Privilege;
 
 mod embedded {
@@ -14,7 +15,11 @@ mod embedded {
 }
 
 /// Opens ROOT/strata.db.
-pub(super) fn open(root: &Path, privilege: Privilege) -> Result<Connection, StoreError> {
+pub(super) fn open(
+    root: &Path,
+    privilege: Privilege,
+    ownership: &Ownership,
+) -> Result<Connection, StoreError> {
     let mut db = Connection::open(root.join("strata.db"))?;
     db.busy_timeout(Duration::from_secs(10))?;
     if version(&db)? != known() {
@@ -30,7 +35,17 @@ pub(super) fn open(root: &Path, privilege: Privilege) -> Result<Connection, Stor
             wanted: owner(word(privilege)),
         });
     }
-    Ok(db)
+    let subordinate: bool = db.query_row("SELECT subordinate FROM store", [], |row| row.get(0))?;
+    match ownership {
+        Ownership::Single if subordinate => Err(StoreError::Subordinate {
+            root: root.to_owned(),
+        }),
+        Ownership::Mapped(_) if !subordinate => {
+            db.execute("UPDATE store SET subordinate = 1", [])?;
+            Ok(db)
+        }
+        _ => Ok(db),
+    }
 }
 
 /// Applies what is missing, all or nothing; one process at a time.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use strata_oci::digest::Digest;
 
 use crate::layer::LayerError;
+use crate::userns::UsernsError;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,19 @@ pub enum StoreError {
         /// Who opens it.
         wanted: &'static str,
     },
+    /// Files of subordinate ids are in it, and those ids do not exist now.
+    #[error(
+        "the store at {root} holds files of subordinate ids (subuid(5)), and none could be mapped now: newuidmap and \
+         newgidmap must be installed and allowed to gain privilege (not under no_new_privs), and /etc/subuid and \
+         /etc/subgid must still grant the ids; or use another --root", root = root.display()
+    )]
+    Subordinate {
+        /// The store's directory.
+        root: PathBuf,
+    },
+    /// Which ids exist here could not be found out.
+    #[error(transparent)]
+    Ids(#[from] UsernsError),
     /// Something else is in the directory.
     #[error(
         "{root} is not a store and is not empty ({entry:?} is in it): choose an empty or a new directory for --root", root = root.display()

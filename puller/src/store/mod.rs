@@ -16,7 +16,7 @@ use strata_oci::cas::create_dir_durably;
 use strata_oci::digest::Digest;
 
 use crate::layer::{Limits, Ownership, UnpackOptions, XattrNamespace};
-use crate::userns::Privilege;
+use crate::userns::{Ids, Privilege};
 
 mod check;
 pub mod containers;
@@ -73,6 +73,7 @@ const DIRECTORIES: [&str; 8] = [
 pub struct Store {
     root: PathBuf,
     privilege: Privilege,
+    ownership: Ownership,
     trash: Arc<Trash>,
     db: Mutex<Connection>,
 }
@@ -82,8 +83,8 @@ impl Store {
     /// what dead processes left.
     ///
     /// # Errors
-    /// A newer version's index, a store made with the other privilege, a directory that holds
-    /// something else, and what the file system refuses.
+    /// A newer version's index, a store made with the other privilege or with ids that do not exist now, a
+    /// directory that holds something else, and what the file system refuses.
     pub fn open(root: &Path, privilege: Privilege) -> Result<Self, StoreError> {
         let store = Self::open_unswept(root, privilege)?;
         store.sweep()?;
@@ -100,10 +101,12 @@ impl Store {
             let path = root.join(name);
             create_dir_durably(&path).map_err(StoreError::io("make", &path))?;
         }
-        let db = database::open(root, privilege)?;
+        let ownership = ownership(privilege)?;
+        let db = database::open(root, privilege, &ownership)?;
         Ok(Self {
             root: root.to_owned(),
             privilege,
+            ownership,
             trash: Arc::new(Trash::new(root.join("trash"))),
             db: Mutex::new(db),
         })
@@ -121,12 +124,12 @@ impl Store {
 
     /// How layers are unpacked for this store.
     pub fn unpack_options(&self) -> UnpackOptions {
-        let (ownership, xattrs) = match self.privilege {
-            Privilege::Root => (Ownership::Keep, XattrNamespace::Trusted),
-            Privilege::UserNamespace => (Ownership::Single, XattrNamespace::User),
+        let xattrs = match self.privilege {
+            Privilege::Root => XattrNamespace::Trusted,
+            Privilege::UserNamespace => XattrNamespace::User,
         };
         UnpackOptions {
-            ownership,
+            ownership: self.ownership.clone(),
             xattrs,
             limits: Limits::default(),
         }
@@ -167,6 +170,18 @@ impl Store {
     fn lock_path(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(name)
     }
+}
+
+/// Whose the files of new layers are.
+fn ownership(privilege: Privilege) -> Result<Ownership, StoreError> {
+    if privilege == Privilege::Root {
+        return Ok(Ownership::Keep);
+    }
+    let ids = Ids::here()?;
+    Ok(match ids.is_single() {
+        true => Ownership::Single,
+        false => Ownership::Mapped(ids),
+    })
 }
 
 /// Makes the root with its parents; an existing directory must be a store or empty, so that a

@@ -2,9 +2,12 @@
 //!
 //! Mounting needs CAP_SYS_ADMIN over the user namespace that owns the mount namespace
 //! (user_namespaces(7)). Root of the machine has it; anyone else becomes root of a user namespace of
-//! their own, with a mount namespace that belongs to it. Only one id can be mapped there without
-//! help: the user's own, as 0.
+//! their own, with a mount namespace that belongs to it. The user's own id is 0 there; further ids exist if the
+//! machine grants the user some ([`subordinate`]), otherwise there is no other.
 #![allow(unsafe_code)]
+
+mod ids;
+mod subordinate;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,6 +17,9 @@ use std::os::unix::fs::MetadataExt as _;
 
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, UnshareFlags};
+
+pub use ids::Ids;
+use subordinate::Subordinate;
 
 /// What the process may do to the file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,8 +83,9 @@ pub fn current() -> Result<Option<Privilege>, UsernsError> {
 }
 
 /// Makes the process able to mount, before it has any thread. Real root stays what it is; an ordinary
-/// user, or root without CAP_SYS_ADMIN, becomes root of a new user and mount namespace (setgroups
-/// denied, as user_namespaces(7) demands for a map of one's own); root of a user namespace stays
+/// user, or root without CAP_SYS_ADMIN, becomes root of a new user and mount namespace, with the subordinate
+/// ids that the machine grants, else alone (setgroups denied, as user_namespaces(7) demands for a map of one's
+/// own); root of a user namespace stays
 /// there, and gets a mount namespace of its own only if the present one belongs to somebody else.
 pub fn enter() -> Result<Privilege, UsernsError> {
     if let Some(privilege) = current()? {
@@ -91,26 +98,99 @@ pub fn enter() -> Result<Privilege, UsernsError> {
     }
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
-    unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS)?;
-    // Kernels before 3.19 have no such file and no such rule.
-    if let Err(error) = write_map("/proc/self/setgroups", "deny")
-        && !matches!(&error, UsernsError::Map { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    {
-        return Err(error);
+    let unshare_both = || unshare(UnshareFlags::NEWUSER | UnshareFlags::NEWNS);
+    match Subordinate::of(uid, gid) {
+        Ok(ids) => match mapped_from_outside(&ids, unshare_both)? {
+            Ok(()) => return Ok(Privilege::UserNamespace),
+            Err(why) => tracing::debug!(%why, "subordinate ids cannot be mapped"),
+        },
+        Err(why) => {
+            tracing::debug!(%why, "no subordinate ids");
+            unshare_both()?;
+        }
     }
-    write_map(UID_MAP, &format!("0 {uid} 1\n"))?;
-    write_map("/proc/self/gid_map", &format!("0 {gid} 1\n"))?;
+    map_own(uid, gid)?;
     Ok(Privilege::UserNamespace)
 }
 
-/// Whether `uid` exists in the present user namespace: in a namespace of one id, only root does.
-pub fn uid_is_mapped(uid: u32) -> Result<bool, UsernsError> {
-    Ok(maps(&read(UID_MAP)?, uid))
+/// Maps the user's own ids alone; what is mapped already stays.
+fn map_own(uid: u32, gid: u32) -> Result<(), UsernsError> {
+    const GID_MAP: &str = "/proc/self/gid_map";
+    if read(GID_MAP)?.trim().is_empty() {
+        // Kernels before 3.19 have no such file and no such rule.
+        if let Err(error) = write_map("/proc/self/setgroups", "deny")
+            && !matches!(&error, UsernsError::Map { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        {
+            return Err(error);
+        }
+        write_map(GID_MAP, &format!("0 {gid} 1\n"))?;
+    }
+    match read(UID_MAP)?.trim().is_empty() {
+        true => write_map(UID_MAP, &format!("0 {uid} 1\n")),
+        false => Ok(()),
+    }
 }
 
-/// Whether `gid` exists in the present user namespace.
-pub fn gid_is_mapped(gid: u32) -> Result<bool, UsernsError> {
-    Ok(maps(&read("/proc/self/gid_map")?, gid))
+/// Enters new namespaces by `enter` and has a child that stays outside map the ids: newuidmap(1) has its
+/// privilege there alone. The inner error says why they could not be mapped; the namespaces are entered then
+/// all the same.
+fn mapped_from_outside(
+    ids: &Subordinate,
+    enter: impl FnOnce() -> Result<(), UsernsError>,
+) -> Result<Result<(), String>, UsernsError> {
+    let pid = std::process::id();
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    let refused = |source: io::Error| UsernsError::Refused {
+        source,
+        hint: "no process or pipe could be made for mapping ids".to_owned(),
+    };
+    let (go_from, go) = pipe().map_err(|e| refused(e.into()))?;
+    let (said_from, said) = pipe().map_err(|e| refused(e.into()))?;
+    // SAFETY: no other thread exists ([`unshare`] finds out if one does), so the child may go on as any process.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(refused(io::Error::last_os_error()));
+    }
+    if child == 0 {
+        drop((go, said_from));
+        let mut byte = [0];
+        // Nothing to read: the other side failed, and is gone.
+        let wanted = matches!(rustix::io::read(&go_from, &mut byte), Ok(1));
+        if wanted && let Err(why) = ids.map(pid) {
+            let mut said = fs::File::from(said);
+            // Whoever cannot be told learns of it from the map.
+            let _ = io::Write::write_all(&mut said, why.as_bytes());
+        }
+        // SAFETY: ends the child at once, without what the parent has registered to run at its end.
+        unsafe { libc::_exit(0) };
+    }
+    drop((go_from, said));
+    let entered = enter();
+    if entered.is_ok() {
+        rustix::io::write(&go, b"x").map_err(|e| refused(e.into()))?;
+    }
+    drop(go);
+    let mut why = String::new();
+    let told = io::Read::read_to_string(&mut fs::File::from(said_from), &mut why);
+    reap(child);
+    entered?;
+    told.map_err(refused)?;
+    let whole = !read(UID_MAP)?.trim().is_empty() && !read("/proc/self/gid_map")?.trim().is_empty();
+    Ok(match whole && why.is_empty() {
+        true => Ok(()),
+        false => Err(why),
+    })
+}
+
+/// Waits for a child that is ending.
+fn reap(child: libc::pid_t) {
+    loop {
+        // SAFETY: waits for a child of ours and asks for no status.
+        let ended = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        if ended >= 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
 }
 
 fn read(file: &'static str) -> Result<String, UsernsError> {
@@ -132,11 +212,6 @@ fn ranges(map: &str) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
 
 fn is_identity(map: &str) -> bool {
     ranges(map).eq([(0, 0, u64::from(u32::MAX))])
-}
-
-fn maps(map: &str, id: u32) -> bool {
-    ranges(map)
-        .any(|(inside, _, length)| (inside..inside.saturating_add(length)).contains(&u64::from(id)))
 }
 
 fn has_sys_admin() -> bool {
@@ -230,15 +305,6 @@ mod tests {
         assert!(!is_identity("0 0 65536\n"));
         assert!(!is_identity("0 0 4294967295\n5 5 5\n"));
         assert!(!is_identity(""));
-    }
-
-    #[test]
-    fn mapped_ids_are_those_in_a_range() {
-        let map = "0 1000 1\n1 100000 65536\n";
-        assert!(maps(map, 0) && maps(map, 1) && maps(map, 65536));
-        assert!(!maps(map, 65537));
-        assert!(!maps("0 1000 1", 1));
-        assert!(!maps("rubbish", 0));
     }
 
     #[test]
