@@ -105,18 +105,7 @@ impl Attributes {
 
     /// The owner to set, if it is another one than new files have.
     fn owner(&self, metadata: &Metadata) -> Option<(Uid, Gid)> {
-        let (uid, gid) = match &self.ownership {
-            Ownership::Keep => (metadata.uid, metadata.gid),
-            Ownership::Mapped(ids) => (
-                Some(metadata.uid)
-                    .filter(|id| ids.has_user(*id))
-                    .unwrap_or(0),
-                Some(metadata.gid)
-                    .filter(|id| ids.has_group(*id))
-                    .unwrap_or(0),
-            ),
-            Ownership::Single => return None,
-        };
+        let (uid, gid) = self.ownership.of(metadata.uid, metadata.gid)?;
         let differs = (uid, gid) != (self.uid, self.gid);
         differs.then(|| (Uid::from_raw(uid), Gid::from_raw(gid)))
     }

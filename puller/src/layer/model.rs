@@ -91,7 +91,7 @@ impl Model {
 
     /// Takes the next entry. One that the extractor would refuse changes nothing: it is not in a layer
     /// that was unpacked, so the archive's digest will tell.
-    pub(super) fn entry(&mut self, entry: Entry, ownership: Ownership) {
+    pub(super) fn entry(&mut self, entry: Entry, ownership: &Ownership) {
         match name::classify(&entry.path) {
             Ok(Name::Plain(path)) => self.plain(path, entry, ownership),
             Ok(Name::Whiteout(path)) => {
@@ -104,7 +104,7 @@ impl Model {
         }
     }
 
-    fn plain(&mut self, path: Vec<u8>, entry: Entry, ownership: Ownership) {
+    fn plain(&mut self, path: Vec<u8>, entry: Entry, ownership: &Ownership) {
         let metadata = Metadata {
             mode: entry.mode,
             uid: entry.uid,
@@ -119,7 +119,7 @@ impl Model {
                 self.removed.insert(path);
                 return;
             }
-            Kind::Character { .. } | Kind::Block { .. } if ownership == Ownership::Single => return,
+            Kind::Character { .. } | Kind::Block { .. } if *ownership != Ownership::Keep => return,
             Kind::File => What::File(entry.size),
             Kind::Symlink => What::Symlink(entry.link),
             Kind::Fifo => What::Fifo,

@@ -19,6 +19,20 @@ pub enum Ownership {
     Single,
 }
 
+impl Ownership {
+    /// Whose something is that the archive gives to `uid` and `gid`; `None`: whoever made it.
+    pub(super) fn of(&self, uid: u32, gid: u32) -> Option<(u32, u32)> {
+        match self {
+            Self::Keep => Some((uid, gid)),
+            Self::Mapped(ids) => Some((
+                if ids.has_user(uid) { uid } else { 0 },
+                if ids.has_group(gid) { gid } else { 0 },
+            )),
+            Self::Single => None,
+        }
+    }
+}
+
 /// Where overlayfs finds its own marks (kernel documentation, overlayfs, "userxattr").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrNamespace {

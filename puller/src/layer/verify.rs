@@ -148,7 +148,7 @@ fn read_model(chunks: Receiver<Vec<u8>>, options: &UnpackOptions) -> Result<Mode
     let mut model = Model::new();
     while let Some(entry) = reader.next()? {
         reader.clear_raw();
-        model.entry(entry, options.ownership);
+        model.entry(entry, &options.ownership);
     }
     model.finish();
     Ok(model)
@@ -372,7 +372,10 @@ impl Comparison<'_> {
                 .problem(|| format!("{} has mode {has:04o}, not {mode:04o}", shown(path)));
         }
         let owner = (stat.st_uid, stat.st_gid);
-        if self.options.ownership == Ownership::Keep && owner != (uid, gid) {
+        let wanted = self.options.ownership.of(uid, gid);
+        // Unpacked before ids were granted, all is root's.
+        let earlier = self.options.ownership != Ownership::Keep && owner == (0, 0);
+        if wanted.is_some_and(|wanted| owner != wanted) && !earlier {
             let (u, g) = owner;
             self.verdict
                 .problem(|| format!("{} belongs to {u}:{g}, not {uid}:{gid}", shown(path)));
