@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Metadata};
+use super::confine;
 use super::error::{LayerError, Refusal};
 use super::meta::{escape, write_json};
 use super::name::{self, Name};
@@ -35,13 +36,14 @@ pub(super) struct Extracted {
 }
 
 /// Unpacks an archive into `layer/fs` and `layer/record.zst`. To be called on a thread that ends
-/// afterwards: it may get a umask of its own.
+/// afterwards: it gets a umask of its own, and gives up its rights.
 pub(super) fn extract<R: BufRead>(
     archive: R,
     layer: &Path,
     options: &UnpackOptions,
 ) -> Result<Extracted, LayerError> {
     let exact_modes = umask::neutral();
+    confine::to(layer);
     let record_path = layer.join(record::FILE);
     let record = RecordWriter::create(layer).map_err(LayerError::io("write", &record_path))?;
     let mut extractor = Extractor {

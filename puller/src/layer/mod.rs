@@ -11,6 +11,7 @@
 //! Devices are left out where an unprivileged user unpacks.
 
 mod attributes;
+mod confine;
 mod error;
 mod extract;
 mod finish;
