@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::prefix::Prefix;
 use super::target::{Location, TlsFiles};
+use crate::layer::Limits;
 
 /// What a short name that could be several does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -48,6 +49,7 @@ struct Document {
     also_read: Option<Vec<String>>,
     hosts_dirs: Option<Vec<PathBuf>>,
     registries: Option<toml::Value>,
+    limits: Option<toml::Value>,
     #[serde(flatten)]
     more: BTreeMap<String, toml::Value>,
 }
@@ -126,6 +128,8 @@ pub(super) struct Rules {
     pub(super) registries: Vec<Rule>,
     pub(super) also_read: Option<Vec<String>>,
     pub(super) hosts_dirs: Option<Vec<PathBuf>>,
+    /// Of layers; ours alone says so.
+    pub(super) limits: Option<Limits>,
 }
 
 impl Rules {
@@ -167,7 +171,15 @@ impl Rules {
                 "also-read: {name:?} is neither \"containers\" nor \"containerd\""
             )));
         }
+        let limits = match document.limits.filter(|_| own) {
+            Some(limits) => limits
+                .try_into()
+                .map_err(|error| wrong(format!("limits: {error}")))
+                .map(Some)?,
+            None => None,
+        };
         Ok(Self {
+            limits,
             search: document.unqualified_search_registries,
             mode: document.short_name_mode,
             aliases: document.aliases,

@@ -3,7 +3,7 @@
 //! | source | read from | what it says |
 //! |---|---|---|
 //! | options on the command line | | how the registry that was named is reached |
-//! | our own file | `--config`, else `$STRATA_CONFIG`, else `~/.config/strata/config.toml`, else `/etc/strata/config.toml`: the first that is there | all of the next one's words, and `realms`, `connections`, `ca`, `cert`, `key`, `ns`, `also-read`, `hosts-dirs` |
+//! | our own file | `--config`, else `$STRATA_CONFIG`, else `~/.config/strata/config.toml`, else `/etc/strata/config.toml`: the first that is there | all of the next one's words, and `realms`, `connections`, `ca`, `cert`, `key`, `ns`, `also-read`, `hosts-dirs`, `[limits]` |
 //! | containers' files | `$CONTAINERS_REGISTRIES_CONF`, else `~/.config/containers/registries.conf`, else `/etc/containers/registries.conf`; then the `*.conf` in the directory of that name with `.d` behind it, the user's last | containers-registries.conf(5), version 2 |
 //! | containerd's files | `/etc/containerd/certs.d/HOST/hosts.toml`, else `_default/hosts.toml` | containerd's docs/hosts.md |
 //!
@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use error::ConfigError;
 pub(crate) use short::is_short;
 
+use crate::layer::Limits;
 use crate::userns::{self, Privilege};
 use file::{MirrorUse, Rule, Rules};
 use target::{Target, TlsFiles, When};
@@ -160,6 +161,11 @@ pub(crate) struct Plan {
 }
 
 impl Config {
+    /// How far layers are unpacked.
+    pub(crate) fn limits(&self) -> Limits {
+        self.own.limits.clone().unwrap_or_default()
+    }
+
     fn read(places: &Places) -> Result<Self, ConfigError> {
         let mut own = Rules::default();
         for (path, needed) in &places.own {

@@ -130,3 +130,24 @@ fn certificates_come_from_the_rule_else_from_the_hosts_directory() {
     assert_eq!(ca("b.test"), [PathBuf::from("/own.pem")]);
     assert!(ca("c.test").is_empty());
 }
+
+#[test]
+fn limits_of_layers_are_ours_to_set_and_strict() {
+    let home = tempfile::tempdir().expect("tempdir");
+    let (own, theirs) = (".config/strata/config.toml", "registries.conf");
+    let limits = || Config::read(&places(home.path())).map(|config| config.limits());
+    write(home.path(), theirs, "[limits]\nentries = 1");
+    assert_eq!(limits().expect("none"), Limits::default());
+    write(home.path(), own, "[limits]\nentries = 5\nratio = 7");
+    let expected = Limits {
+        entries: 5,
+        ratio: 7,
+        ..Limits::default()
+    };
+    assert_eq!(limits().expect("well formed"), expected);
+    for wrong in ["entrees = 5", "entries = -1", "bytes = \"1G\""] {
+        write(home.path(), own, &format!("[limits]\n{wrong}"));
+        let error = limits().expect_err("a mistake").to_string();
+        assert!(error.contains("limits"), "{error}");
+    }
+}

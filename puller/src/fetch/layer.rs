@@ -13,7 +13,7 @@ use strata_oci::verify::VerifyingReader;
 use super::error::LayerFailure;
 use super::plan::LayerPlan;
 use super::transfer::Download;
-use crate::layer::{self, LayerError, LayerMeta};
+use crate::layer::{self, LayerError, LayerMeta, UnpackOptions};
 use crate::progress::{Event, Progress};
 use crate::registry::Registry;
 use crate::store::{Staging, Store};
@@ -22,6 +22,7 @@ use crate::transfer::{Follower, Partial, follow};
 /// What fetching layers needs.
 pub(super) struct Fetcher {
     pub(super) store: Arc<Store>,
+    pub(super) unpack: UnpackOptions,
     pub(super) supply: Supply,
     pub(super) progress: Arc<dyn Progress>,
 }
@@ -71,7 +72,7 @@ impl Fetcher {
         layer: &LayerPlan,
     ) -> Result<Fetched, LayerFailure> {
         let (store, blob) = (self.store.clone(), layer.blob.clone());
-        let options = self.store.unpack_options();
+        let options = self.unpack.clone();
         let progress = self.progress.clone();
         let work = move || -> Result<_, LayerFailure> {
             let mut file = File::open(path)?;
@@ -187,7 +188,7 @@ impl Fetcher {
         follower: Follower,
         staging: Staging,
     ) -> Result<(Staging, LayerMeta), LayerFailure> {
-        let options = self.store.unpack_options();
+        let options = self.unpack.clone();
         let progress = self.progress.clone();
         let work = move || -> Result<_, LayerError> {
             let report = |bytes| progress.event(Event::Unpacked { item, bytes });

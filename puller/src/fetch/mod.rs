@@ -30,7 +30,7 @@ pub use resolve::manifest;
 pub(crate) use resolve::parse;
 
 use crate::progress::{Event, How, Progress};
-use crate::registry::{Registry, RegistryOptions};
+use crate::registry::{Registry, RegistryError, RegistryOptions};
 use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
 use layer::{Fetched, Fetcher, Supply};
 use plan::LayerPlan;
@@ -175,8 +175,14 @@ async fn bring(
     }
     // The largest decides how long all takes, so it goes first.
     wanted.sort_by_key(|item| std::cmp::Reverse(layers[*item].blob.size));
+    let mut unpack = store.unpack_options();
+    if !wanted.is_empty() {
+        let rules = options.registry.config.load();
+        unpack.limits = rules.map_err(RegistryError::from)?.limits();
+    }
     let fetcher = Fetcher {
         store: store.clone(),
+        unpack,
         supply,
         progress: progress.clone(),
     };

@@ -119,6 +119,7 @@ async fn fetched(
             };
             let fetcher = Fetcher {
                 store: store.clone(),
+                unpack: store.unpack_options(),
                 supply: Supply::Registry(registry, repository.clone()),
                 progress: progress.clone(),
             };

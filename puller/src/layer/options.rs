@@ -1,5 +1,7 @@
 //! How a layer is unpacked, and how far.
 
+use serde::Deserialize;
+
 use super::tar::ReaderLimits;
 use crate::userns::Ids;
 
@@ -60,8 +62,10 @@ impl XattrNamespace {
     }
 }
 
-/// Bounds on a single layer: a digest proves who made it, not that it is harmless.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Bounds on a single layer: a digest proves who made it, not that it is harmless. `[limits]` of our configuration
+/// file sets them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Entries in the archive.
     pub entries: u64,
@@ -95,6 +99,19 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// For layers that were accepted before, whatever the limits were then.
+    pub(crate) fn of_accepted() -> Self {
+        Self {
+            entries: u64::MAX,
+            bytes: u64::MAX,
+            ratio: u64::MAX,
+            pax: u64::MAX,
+            segments: u64::MAX,
+            names: u64::MAX,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn reader(&self) -> ReaderLimits {
         ReaderLimits {
             entries: self.entries,

@@ -122,7 +122,7 @@ impl Store {
         self.privilege
     }
 
-    /// How layers are unpacked for this store.
+    /// How layers are unpacked for this store, and proved there; who brings a new one sets limits.
     pub fn unpack_options(&self) -> UnpackOptions {
         let xattrs = match self.privilege {
             Privilege::Root => XattrNamespace::Trusted,
@@ -131,7 +131,7 @@ impl Store {
         UnpackOptions {
             ownership: self.ownership.clone(),
             xattrs,
-            limits: Limits::default(),
+            limits: Limits::of_accepted(),
         }
     }
 
