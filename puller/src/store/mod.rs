@@ -178,7 +178,8 @@ fn ownership(privilege: Privilege) -> Result<Ownership, StoreError> {
         return Ok(Ownership::Keep);
     }
     let ids = Ids::here()?;
-    Ok(match ids.is_single() {
+    // Made for a user namespace from outside of one, nobody has granted anything.
+    Ok(match ids.is_single() || ids.is_whole() {
         true => Ownership::Single,
         false => Ownership::Mapped(ids),
     })

@@ -40,6 +40,12 @@ impl Ids {
         self.groups.iter().any(|ids| ids.contains(&id.into()))
     }
 
+    /// Whether every id exists: this is outside of all user namespaces.
+    pub fn is_whole(&self) -> bool {
+        let all = 0..u64::from(u32::MAX);
+        self.users == [all.clone()] && self.groups == [all]
+    }
+
     /// Whether there is a single user: whoever made the namespace had no help.
     pub fn is_single(&self) -> bool {
         let count = |ids: &[Range<u64>]| ids.iter().map(|ids| ids.end - ids.start).sum::<u64>();
@@ -66,6 +72,9 @@ mod tests {
         assert!(!ids.is_single());
         let single = Ids::of("0 1000 1", "0 1000 1");
         assert!(single.is_single() && !single.has_user(1));
+        let whole = "0 0 4294967295";
+        assert!(Ids::of(whole, whole).is_whole());
+        assert!(!single.is_whole() && !Ids::of(whole, "0 0 65536").is_whole());
         assert!(!Ids::of("rubbish", "").has_user(0));
     }
 }
