@@ -99,9 +99,9 @@ pub enum StoreError {
     /// An image whose parts do not fit together.
     #[error("the image is not valid: {0}")]
     Invalid(String),
-    /// Layers that were here when the pull was planned have been removed since.
+    /// Layers that were here a moment ago have been removed since.
     #[error(
-        "layers of the image were removed while it was being stored ({}): pull again", list(.0)
+        "layers of the image were removed meanwhile ({}): pull it again", list(.0)
     )]
     MissingLayers(Vec<Digest>),
     /// A layer on disk could not be read, or directories to mend its parents could not be made.

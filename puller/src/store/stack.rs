@@ -8,7 +8,7 @@ use strata_oci::cas::sync_dir;
 use strata_oci::digest::Digest;
 
 use super::image::{Image, Layer};
-use super::{Store, StoreError};
+use super::{LayerLock, Store, StoreError};
 use crate::layer;
 
 impl Store {
@@ -25,7 +25,7 @@ impl Store {
             .collect();
         let mut stack = Vec::with_capacity(directories.len() + 1);
         if layers.len() > 1 && layers.iter().any(|layer| layer.implied > 0) {
-            stack.extend(self.mended(&image.chain_id, &directories)?);
+            stack.extend(self.mended(image, &directories)?);
         }
         stack.extend(directories.into_iter().map(|layer| layer.join("fs")));
         Ok(stack)
@@ -34,14 +34,17 @@ impl Store {
     /// What is laid on top of these layers to mend them; `None` when nothing has to be.
     fn mended(
         &self,
-        chain_id: &Digest,
+        image: &Image,
         layers_top_first: &[PathBuf],
     ) -> Result<Option<PathBuf>, StoreError> {
+        let chain_id = &image.chain_id;
         let directory = self.root.join("stacks").join(chain_id.hex());
         let known = recorded(&self.db(), chain_id)?;
         if let Some(mended) = known {
             return Ok(mended.then(|| directory.join("fs")));
         }
+        // The image may be removed while its layers are read.
+        let _held = self.hold_all(&image.layers)?;
         let staging = self.stage()?;
         let out = staging.path().join("fs");
         let mended = layer::mend_parents(layers_top_first, &out, &self.unpack_options())?;
@@ -61,6 +64,22 @@ impl Store {
             db.execute(insert, params![chain_id.to_string(), mended])?;
         }
         Ok(mended.then(|| directory.join("fs")))
+    }
+
+    /// Holds layers so that nobody removes them.
+    fn hold_all(&self, layers: &[Layer]) -> Result<Vec<LayerLock>, StoreError> {
+        let mut diff_ids: Vec<&Digest> = layers.iter().map(|layer| &layer.diff_id).collect();
+        // As in [`Store::claim_layers`].
+        diff_ids.sort();
+        diff_ids.dedup();
+        let mut held = Vec::with_capacity(diff_ids.len());
+        for diff_id in diff_ids {
+            match self.hold_layer(diff_id)? {
+                Some(lock) => held.push(lock),
+                None => return Err(StoreError::MissingLayers(vec![diff_id.clone()])),
+            }
+        }
+        Ok(held)
     }
 }
 
