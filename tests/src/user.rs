@@ -45,7 +45,7 @@ impl User {
     #[must_use]
     pub fn with_subordinate_ids(mut self, place: &Place, first: u32, count: u32) -> Self {
         let id = self.id;
-        let files = ["passwd", "subuid", "subgid"].map(|name| place.join(&format!("{name}-{id}")));
+        let files = ["passwd", "subuid", "subgid"].map(|name| place.join(format!("{name}-{id}")));
         // newuidmap wants a name for whoever calls it.
         let names = std::fs::read_to_string("/etc/passwd").expect("names");
         let names = format!("{names}tester:x:{id}:{id}::/:/bin/sh\n");

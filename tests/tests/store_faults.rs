@@ -64,7 +64,7 @@ fn images(server: &Stratad) -> Vec<(String, Image)> {
 fn archives(place: &Place, images: &[(String, Image)]) -> Vec<String> {
     let strata = Strata::at(Strata::new(place).program().to_owned(), place.join("other"));
     let save = images.iter().enumerate().map(|(n, (name, _))| {
-        let archive = place.join(&format!("v{n}.tar"));
+        let archive = place.join(format!("v{n}.tar"));
         let archive = archive.to_str().expect("a plain path").to_owned();
         strata.run(&["pull", "-q", name]).ok();
         strata.run(&["save", "-o", &archive, name]).ok();
