@@ -261,3 +261,43 @@ fn layers_are_compressed_otherwise_when_that_is_asked_for() {
     let refused = [&force[..3], &[&finished, &target]].concat();
     strata.run(&refused).refused().says("as it is");
 }
+
+#[test]
+fn blobs_that_are_kept_are_pushed_as_they_came_and_go_with_their_layers() {
+    let place = Place::new();
+    let image = image(Compression::Gzip);
+    let mut first = Stratad::start(&place.join("first"));
+    let reference = first.api().push(&image, "app", "v1");
+    let strata = Strata::new(&place);
+    strata.run(&["pull", "--keep-blobs", &reference]).ok();
+    first.kill();
+    strata.run(&["system", "check"]).ok();
+    let df = || strata.run(&["system", "df"]).ok().out();
+    assert!(df().contains("Kept Blobs"), "{}", df());
+    let last = Stratad::start(&place.join("last"));
+    let target = last.reference("app", "v1");
+    // Nothing here can make these blobs again, and nobody else has them.
+    strata
+        .run(&["push", "--preserve-digests", &reference, &target])
+        .ok();
+    assert_eq!(layers(&last, "app").0, image.manifest);
+    let blobs = || {
+        let layers = strata.layers().into_iter();
+        let files = layers.flat_map(|layer| {
+            std::fs::read_dir(strata.root().join("layers").join(layer)).expect("a layer")
+        });
+        files
+            .filter(|file| {
+                let name = file.as_ref().expect("entry").file_name();
+                name.to_string_lossy().starts_with("blob-")
+            })
+            .count()
+    };
+    assert_eq!(blobs(), 2);
+    assert_eq!(strata.leftovers(), [""; 0], "downloads are not kept twice");
+    strata.run(&["mount", "--ro", &reference]).ok();
+    strata.run(&["system", "prune", "-a", "-f"]).ok();
+    assert_eq!((strata.layers().len(), blobs()), (2, 0));
+    strata.run(&["umount", "-a"]).ok();
+    assert!(!df().contains("Kept Blobs"), "{}", df());
+}

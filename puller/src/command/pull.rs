@@ -31,6 +31,9 @@ pub(crate) struct Args {
     /// How many layers to fetch at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     parallel: u8,
+    /// Keep the compressed layers that are fetched, too: a push then gives the same bytes without asking a registry
+    #[arg(long)]
+    keep_blobs: bool,
     /// How to print the result
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: printer::Format,
@@ -47,6 +50,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         platform: args.platform.clone(),
         registry: args.transport.options(),
         parallel: args.parallel.into(),
+        keep_blobs: args.keep_blobs,
     };
     let store = settings.open_store()?;
     for name in &args.references {

@@ -50,6 +50,7 @@ impl Copier {
             platform: platform.clone(),
             registry: self.options.source.clone(),
             parallel: self.options.parallel,
+            keep_blobs: false,
         };
         let progress = self.progress.clone();
         if let Source::Registry(from) = source {

@@ -23,6 +23,7 @@ use crate::transfer::{Follower, Partial, follow};
 pub(super) struct Fetcher {
     pub(super) store: Arc<Store>,
     pub(super) unpack: UnpackOptions,
+    pub(super) keep_blobs: bool,
     pub(super) supply: Supply,
     pub(super) progress: Arc<dyn Progress>,
 }
@@ -120,6 +121,9 @@ impl Fetcher {
                 .await;
             match result {
                 Ok((staging, meta)) => {
+                    if self.keep_blobs {
+                        self.store.keep_blob(&staging, &layer.blob.digest)?;
+                    }
                     return Ok(Fetched {
                         staging,
                         meta,

@@ -46,6 +46,8 @@ pub struct PullOptions {
     pub registry: RegistryOptions,
     /// How many layers are fetched at once.
     pub parallel: usize,
+    /// Whether the blobs of layers that are fetched are kept beside the layers.
+    pub keep_blobs: bool,
 }
 
 impl Default for PullOptions {
@@ -54,6 +56,7 @@ impl Default for PullOptions {
             platform: None,
             registry: RegistryOptions::default(),
             parallel: 4,
+            keep_blobs: false,
         }
     }
 }
@@ -183,6 +186,7 @@ async fn bring(
     let fetcher = Fetcher {
         store: store.clone(),
         unpack,
+        keep_blobs: options.keep_blobs,
         supply,
         progress: progress.clone(),
     };

@@ -26,6 +26,7 @@ mod error;
 mod filter;
 mod find;
 mod image;
+mod kept;
 mod layers;
 mod lock;
 mod name;

@@ -35,6 +35,8 @@ pub struct Usage {
     pub containers: Vec<(Container, u64)>,
     /// Downloads that are under way or broke off.
     pub downloads: Vec<BrokenDownload>,
+    /// Blobs that are kept beside their layers: how many, and their bytes on disk.
+    pub kept_blobs: (usize, u64),
     /// What was removed and is not deleted yet, on disk.
     pub trash: u64,
 }
@@ -101,6 +103,7 @@ impl Store {
             unused_layers,
             containers: containers.into_iter().map(own).collect(),
             downloads: self.downloads()?,
+            kept_blobs: self.drop_kept_blobs(true)?,
             trash: disk_usage(&self.root().join("trash")),
         })
     }

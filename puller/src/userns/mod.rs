@@ -3,7 +3,7 @@
 //! Mounting needs CAP_SYS_ADMIN over the user namespace that owns the mount namespace
 //! (user_namespaces(7)). Root of the machine has it; anyone else becomes root of a user namespace of
 //! their own, with a mount namespace that belongs to it. The user's own id is 0 there; further ids exist if the
-//! machine grants the user some ([`subordinate`]), otherwise there is no other.
+//! machine grants the user some (subuid(5)), otherwise there is no other.
 #![allow(unsafe_code)]
 
 mod ids;

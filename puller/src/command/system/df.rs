@@ -79,6 +79,16 @@ fn lines(usage: &Usage) -> Vec<Line> {
             reclaimable: downloads.iter().map(|d| d.bytes * idle(d.active)).sum(),
         },
     ];
+    if let (total @ 1.., size) = usage.kept_blobs {
+        lines.push(Line {
+            kind: "Kept Blobs",
+            key: "kept_blobs",
+            total,
+            active: 0,
+            size,
+            reclaimable: size,
+        });
+    }
     if usage.trash > 0 {
         lines.push(Line {
             kind: "Removed, being deleted",

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 /// What is in use stays.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// All images that no container stands on, and all downloads that broke off
+    /// All images that no container stands on, all downloads that broke off, and kept blobs
     #[arg(short, long)]
     all: bool,
     /// Also volumes: there are none
@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let warning = match args.all {
         true => {
             "This will remove:\n  - all stopped containers\n  - all images without at least one container \
-             associated to them\n  - all partial downloads\n"
+             associated to them\n  - all partial downloads\n  - all kept blobs\n"
         }
         false => {
             "This will remove:\n  - all stopped containers\n  - all dangling images\n  - partial downloads that nobody \
@@ -47,6 +47,9 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     args.prune.images(&removed);
     bytes += removed.freed;
     bytes += args.prune.downloads(&store.prune_downloads(&options)?);
+    if args.all && options.filters.is_empty() {
+        bytes += store.drop_kept_blobs(options.dry_run)?.1;
+    }
     args.prune.total(bytes);
     Ok(ExitCode::SUCCESS)
 }

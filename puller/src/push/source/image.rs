@@ -1,6 +1,6 @@
-//! An image of the store: its blobs were dropped when it was unpacked.
+//! An image of the store: its blobs were dropped when it was unpacked, unless they were to be kept.
 //!
-//! What the target does not have and cannot mount passes through from a registry that has it. What no
+//! What the target does not have, cannot mount and is not kept passes through from a registry that has it. What no
 //! registry has is compressed here. A layer that was not compressed, or that Strata itself compressed, gets
 //! its old bytes by that, so its digest stays; any other gets a new one and the image with it, which is said,
 //! or refused, before a byte travels.
@@ -48,7 +48,9 @@ pub(crate) async fn of_image(
         let found = if packing.is_otherwise(&blob) {
             None
         } else {
-            find(origins, &blob).await?
+            let diff_id = image.config.rootfs.diff_ids.get(number);
+            let kept = diff_id.and_then(|diff_id| origins.store.kept_blob(diff_id, &blob));
+            find(origins, &blob, kept).await?
         };
         Ok::<_, PushError>((number, blob, found))
     };
@@ -146,8 +148,12 @@ fn changed(
     Ok(document)
 }
 
-/// Where a blob's exact bytes are to be had: at the target already, or in another registry.
-async fn find(origins: &Origins, blob: &Descriptor) -> Result<Option<Content>, PushError> {
+/// Where a blob's exact bytes are to be had: at the target already, kept here, or in another registry.
+async fn find(
+    origins: &Origins,
+    blob: &Descriptor,
+    kept: Option<PathBuf>,
+) -> Result<Option<Content>, PushError> {
     if let Some((registry, repository)) = &origins.target {
         let there = registry.has_blob(repository, &blob.digest, Purpose::Push);
         if there.await? {
@@ -157,6 +163,9 @@ async fn find(origins: &Origins, blob: &Descriptor) -> Result<Option<Content>, P
                 repository,
             }));
         }
+    }
+    if let Some(path) = kept {
+        return Ok(Some(file(path)));
     }
     for (name, repository) in origins.store.origins(&blob.digest)? {
         if origins.silent().contains(&name) {
