@@ -48,6 +48,7 @@ enum Command {
     Image(command::image::Args),
     Container(command::container::Args),
     System(command::system::Args),
+    Info(command::info::Args),
     Unshare(command::unshare::Args),
     #[command(visible_alias = "cp")]
     Copy(command::copy::Args),
@@ -94,6 +95,7 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Image(args) => command::image::run(&settings, args),
         Command::Container(args) => command::container::run(&settings, args),
         Command::System(args) => command::system::run(&settings, args),
+        Command::Info(args) => command::info::run(&settings, &args),
         Command::Unshare(args) => command::unshare::run(&settings, args),
         Command::Copy(args) => command::copy::run(&settings, &args),
         Command::Mirror(args) => command::mirror::run(&args),

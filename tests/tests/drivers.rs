@@ -244,6 +244,13 @@ fn where_the_kernel_refuses_the_next_driver_is_taken_with_one_word() {
         }
         let told = first.stderr.contains("fuse-overlayfs does not work in");
         assert_eq!(told, expected == "vfs", "{}", first.story());
+        let info = ask(&["info"]).ok().out();
+        for word in [
+            &format!("Driver: {expected}"),
+            "not used: overlay does not work in",
+        ] {
+            assert!(info.contains(word), "{word}: {info}");
+        }
         // What was found is known now, and not told again.
         let second = ask(&["run", "--rm", &reference, "cat", "/data/one"]).ok();
         assert_eq!((second.out().as_str(), second.stderr.as_str()), ("one", ""));
@@ -277,6 +284,17 @@ fn an_ordinary_user_has_every_driver_that_the_machine_allows() {
     let strata = Strata::of_user(&scene.place, &user);
     let reference = scene.push(&image(), "v2");
     strata.pull(&reference);
+    let info: serde_json::Value = serde_json::from_str(
+        &strata
+            .run(&["system", "info", "--format", "json"])
+            .ok()
+            .out(),
+    )
+    .expect("JSON");
+    assert_eq!(
+        (&info["rootless"], &info["driver"], &info["images"]),
+        (&json!(true), &json!("overlay"), &json!(1))
+    );
     let script = "cat one sub/new; ls -d two sub/three 2>/dev/null; echo x > one; cat one";
     for driver in ["overlay", "vfs"] {
         let ran = strata.run(&[

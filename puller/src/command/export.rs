@@ -50,6 +50,7 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             let out = File::create(&part).with_context(shown)?;
             let written = write(&mut BufWriter::with_capacity(1 << 18, out));
             if let Err(error) = written {
+                // The error that is told is why it is of no use.
                 let _ = fs::remove_file(&part);
                 return Err(error);
             }

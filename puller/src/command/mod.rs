@@ -12,6 +12,7 @@ mod find;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod images;
+pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;

@@ -382,7 +382,8 @@ impl Store {
         // A crash may have left a mount, through which things would be removed that are not the container's.
         let merged = Writable::of(directory).merged;
         if driver::is_mounted(&merged) {
-            let _ = driver::unmount(&merged, true);
+            let unmounted = driver::unmount(&merged, true).map_err(io::Error::other);
+            unmounted.map_err(ContainerError::io("cannot unmount", &merged))?;
         }
         self.trash
             .remove_if_small(directory)

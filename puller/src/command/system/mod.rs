@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::command::info;
 use crate::settings::Settings;
 
 /// Look after the store
@@ -23,6 +24,7 @@ pub(crate) struct Args {
 enum Command {
     Check(check::Args),
     Df(df::Args),
+    Info(info::Args),
     Prune(prune::Args),
     Sweep(sweep::Args),
 }
@@ -31,6 +33,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Check(args) => check::run(settings, &args),
         Command::Df(args) => df::run(settings, &args),
+        Command::Info(args) => info::run(settings, &args),
         Command::Prune(args) => prune::run(settings, &args),
         Command::Sweep(args) => sweep::run(settings, &args),
     }

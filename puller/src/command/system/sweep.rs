@@ -25,6 +25,7 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     // A session of its own, so that a terminal that is closed does not end it; it is not the leader of a group.
+    // Neither can fail in a way that keeps it from its work.
     let _ = rustix::process::setsid();
     let _ = rustix::process::nice(10);
     empty_trash(settings.root(), Urgency::WhenQuiet)?;
