@@ -23,6 +23,8 @@ use crate::registry::BlobStream;
 
 /// Bytes of a batch: with more, the disk and the threads are asked less often.
 const BATCH: usize = 1 << 20;
+/// The same where somebody follows, who holds several.
+const FOLLOWED: usize = 256 << 10;
 /// Less is not worth a thread.
 const SMALL: usize = 64 << 10;
 /// Bytes that are read from a file at a time.
@@ -106,8 +108,9 @@ pub(crate) async fn write_blob(
         None => 0,
     };
     let mut sink = Sink::Ready(Target::new(file, offset + kept, follower.is_some()));
-    let size = usize::try_from(blob.size - kept).unwrap_or(BATCH);
-    let size = size.next_multiple_of(ALIGN).clamp(2 * ALIGN, BATCH);
+    let most = if follower.is_some() { FOLLOWED } else { BATCH };
+    let size = usize::try_from(blob.size - kept).unwrap_or(most);
+    let size = size.next_multiple_of(ALIGN).clamp(2 * ALIGN, most);
     let mut gather = Gather::default();
     let mut batch = Batch::new(size, offset + kept);
     let mut at = kept;
