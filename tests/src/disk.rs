@@ -77,6 +77,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
+        // It is unmounted already where the test ended well.
         let _ = Command::new(tool("umount"))
             .arg("-l")
             .arg(&self.mount)

@@ -22,8 +22,12 @@ pub fn record(container: &Path) -> io::Result<()> {
 /// # Errors
 /// /proc cannot be read.
 pub fn is_elsewhere(container: &Path) -> io::Result<bool> {
-    let boot = fs::read_to_string(container.join(RECORD)).ok();
-    if boot != Some(super::choice::boot_id()?) {
+    // One that cannot be read may be of a mount that is alive.
+    let boot = match fs::read_to_string(container.join(RECORD)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        boot => boot?,
+    };
+    if boot != super::choice::boot_id()? {
         return Ok(false);
     }
     let Some(id) = container.file_name() else {

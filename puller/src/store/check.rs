@@ -350,6 +350,7 @@ impl Store {
         if !opaque.is_ok_and(|opaque| opaque == row.opaque) {
             problems.push("the index is wrong about whether it hides all layers below".to_owned());
         }
+        // One that cannot be read is a problem like one that is wrong.
         let meta = LayerMeta::load(dir).ok();
         let same = meta.is_some_and(|meta| {
             meta.tar_size == row.tar_size
