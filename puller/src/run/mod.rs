@@ -17,6 +17,7 @@ use crate::driver::Writable;
 use crate::userns::Privilege;
 
 pub mod command;
+pub mod config;
 mod exe;
 mod hostfiles;
 mod init;

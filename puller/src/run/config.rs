@@ -1,0 +1,189 @@
+//! Everything that a container is to be, decided when it is created: the image's wishes and the person's,
+//! merged. It is kept beside the writable layer (`containers/<id>/config.json`), so that a container can be started,
+//! described and turned into a bundle at any later time by another process.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a container is to be. Fields that are missing in a file that an older version wrote have their defaults.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// The host name.
+    pub hostname: String,
+    /// Program and arguments; see [`command::arguments`](super::command::arguments).
+    pub arguments: Vec<OsString>,
+    /// Variables, `K=V`; see [`command::environment`](super::command::environment).
+    pub environment: Vec<OsString>,
+    /// Where the program starts, made when missing; empty is the root.
+    pub working_directory: String,
+    /// `user[:group]`, empty is root.
+    pub user: String,
+    /// Further groups, by name or number.
+    pub groups: Vec<String>,
+    /// Keep standard input open (`-i`); without it the program reads nothing.
+    pub interactive: bool,
+    /// Give the program a terminal (`-t`).
+    pub terminal: bool,
+    /// Whether the container goes when its program ends (`--rm`); its writable layer is then never synced.
+    pub ephemeral: bool,
+    /// A small first process that reaps children and passes signals on (`--init`).
+    pub init: bool,
+    /// The signal that asks the program to end.
+    pub stop_signal: Option<i32>,
+    /// Seconds between that signal and KILL; 10 when not given.
+    pub stop_timeout: Option<u32>,
+    /// The person's labels; the image's are the image's.
+    pub labels: BTreeMap<String, String>,
+    /// The container's network.
+    pub network: Network,
+    /// Further lines of /etc/hosts: (name, address).
+    pub extra_hosts: Vec<(String, String)>,
+    /// The root file system cannot be written (`--read-only`).
+    pub read_only: bool,
+    /// What is mounted into the container, in this order.
+    pub mounts: Vec<Mount>,
+    /// Devices of the host that it gets: (host's path, container's path, `rwm` of them).
+    pub devices: Vec<(PathBuf, String, String)>,
+    /// What the program may do.
+    pub security: Security,
+    /// How much it may use.
+    pub resources: Resources,
+    /// Bytes of /dev/shm; 64 MiB when not given.
+    pub shm_size: Option<u64>,
+    /// The runtime that runs it, `crun`, `runc` or a path; our own when not given.
+    pub runtime: Option<String>,
+    /// The name of the driver that stacks its layers, once one was chosen.
+    pub driver: Option<String>,
+}
+
+/// Which network a container is in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The host's.
+    #[default]
+    Host,
+    /// One of its own, with nothing in it but a loopback device that is up.
+    None,
+}
+
+/// Something that is mounted into a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where: an absolute path in the container.
+    pub target: String,
+    /// What.
+    pub source: Source,
+    /// Whether it cannot be written through this mount.
+    pub read_only: bool,
+    /// mount(8) words beyond that: `nosuid`, `nodev`, `noexec`.
+    pub options: Vec<String>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A file or directory of the host.
+    Bind {
+        /// Its absolute path.
+        path: PathBuf,
+        /// With what is mounted below it.
+        recursive: bool,
+        /// Which mounts pass between it and the host.
+        propagation: Propagation,
+    },
+    /// A volume of the store, filled from the image's directory while it is empty.
+    Volume {
+        /// Its name.
+        name: String,
+        /// Whether `rm -v` and `--rm` take it away: it was made for this container alone.
+        anonymous: bool,
+        /// Whether it stays empty (`nocopy`).
+        no_copy: bool,
+    },
+    /// A file system in memory.
+    Tmpfs {
+        /// Bytes; half of the memory when not given.
+        size: Option<u64>,
+        /// The mode of its root; 1777 when not given.
+        mode: Option<u32>,
+    },
+}
+
+/// mount_namespaces(7), "SHARED SUBTREES".
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// None pass.
+    #[default]
+    Private,
+    /// Those of the host come in.
+    Slave,
+    /// They pass both ways.
+    Shared,
+}
+
+/// What the program may do.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Security {
+    /// All capabilities, no system call filter, nothing masked, all devices.
+    pub privileged: bool,
+    /// Capabilities beyond docker's default set, `NET_ADMIN` or `ALL`.
+    pub added: Vec<String>,
+    /// Capabilities taken away, or `ALL`.
+    pub dropped: Vec<String>,
+    /// No program gains rights by being executed (PR_SET_NO_NEW_PRIVS(2const)).
+    pub no_new_privileges: bool,
+    /// The filter of system calls.
+    pub seccomp: Seccomp,
+    /// Neither masked nor read-only paths below /proc and /sys (`systempaths=unconfined`).
+    pub unmasked: bool,
+}
+
+/// Which system calls are allowed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seccomp {
+    /// Our list, the same in spirit as docker's.
+    #[default]
+    Default,
+    /// All.
+    Unconfined,
+    /// What a file in docker's format said when the container was created: its text.
+    Profile(String),
+}
+
+/// How much a container may use. What is not given is not limited.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Bytes of memory and swap together; -1 is unlimited.
+    pub memory_swap: Option<i64>,
+    /// Processors, 1.5 for one and a half.
+    pub cpus: Option<f64>,
+    /// Relative weight, 2 to 262144.
+    pub cpu_shares: Option<u64>,
+    /// Which processors, `0-2,4`.
+    pub cpuset: Option<String>,
+    /// Processes and threads.
+    pub pids: Option<i64>,
+    /// (name as in setrlimit(2) without RLIMIT_, lower case; soft; hard).
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    pub oom_score_adj: Option<i32>,
+}
+
+impl Config {
+    /// The seconds that a stop waits before it kills.
+    pub fn stop_after(&self) -> u32 {
+        self.stop_timeout.unwrap_or(10)
+    }
+}
