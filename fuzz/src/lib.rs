@@ -286,6 +286,7 @@ fn unpack(data: &[u8]) {
         } else {
             XattrNamespace::User
         },
+        holes: false,
         limits: Limits {
             entries: 300,
             bytes: 4 << 20,

@@ -42,6 +42,8 @@ enum Command {
     Run(command::run::Args),
     Ps(command::ps::Args),
     Rm(command::rm::Args),
+    Commit(command::commit::Args),
+    Cp(command::cp::Args),
     Save(command::save::Args),
     Load(command::load::Args),
     Export(command::export::Args),
@@ -50,7 +52,6 @@ enum Command {
     System(command::system::Args),
     Info(command::info::Args),
     Unshare(command::unshare::Args),
-    #[command(visible_alias = "cp")]
     Copy(command::copy::Args),
     #[command(alias = "sync")]
     Mirror(command::mirror::Args),
@@ -89,6 +90,8 @@ pub(crate) fn parse_and_run() -> ExitCode {
         Command::Run(args) => command::run::run(&settings, args),
         Command::Ps(args) => command::ps::run(&settings, args),
         Command::Rm(args) => command::rm::run(&settings, args),
+        Command::Commit(args) => command::commit::run(&settings, args),
+        Command::Cp(args) => command::cp::run(&settings, &args),
         Command::Save(args) => command::save::run(&settings, args),
         Command::Load(args) => command::load::run(&settings, args),
         Command::Export(args) => command::export::run(&settings, &args),

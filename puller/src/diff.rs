@@ -311,13 +311,14 @@ impl Walk<'_> {
 }
 
 /// Opens what was a regular file a moment ago; a container may have put something else there.
-fn open(directory: &OwnedFd, name: &[u8]) -> io::Result<File> {
+pub(crate) fn open(directory: &OwnedFd, name: &[u8]) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
     Ok(File::from(opened))
 }
 
-fn same_bytes(one: File, other: File) -> io::Result<bool> {
+/// Whether two files hold the same.
+pub(crate) fn same_bytes(one: File, other: File) -> io::Result<bool> {
     let (mut left, mut right) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
     let (mut one, mut other) = (one, other);
     loop {

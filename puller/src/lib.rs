@@ -92,8 +92,10 @@
 //! # }
 //! ```
 
+pub mod commit;
 pub mod config;
 pub mod copy;
+pub mod cp;
 pub mod diff;
 pub mod driver;
 pub mod fetch;

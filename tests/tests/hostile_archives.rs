@@ -48,6 +48,7 @@ fn options(small: bool) -> UnpackOptions {
     UnpackOptions {
         ownership,
         xattrs,
+        holes: false,
         limits: if small { limits } else { Limits::default() },
     }
 }

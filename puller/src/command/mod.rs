@@ -2,8 +2,10 @@
 //! registry and nothing else.
 
 pub(crate) mod blob;
+pub(crate) mod commit;
 pub(crate) mod container;
 pub(crate) mod copy;
+pub(crate) mod cp;
 pub(crate) mod delete;
 pub(crate) mod diff;
 pub(crate) mod digest;

@@ -1,11 +1,13 @@
 //! `strata mount`: mount an image and print where.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::{Mode, OFlags};
 use strata::driver::{Choice, Name, Stack, State, Writable, session, state, unmount};
-use strata::store::containers::{Container, ContainerError, Kind, NewContainer};
+use strata::store::containers::{Container, ContainerError, ContainerLock, Kind, NewContainer};
 use strata::store::{Image, Store};
 use strata::userns;
 
@@ -154,6 +156,41 @@ fn mount_container(
         .with_context(|| format!("the image of container {} is gone", container.name))?;
     let lowers = store.stack(&image)?;
     mount(settings, store, container, &lowers, read_only)
+}
+
+/// Opens the root of a container's file system: of one that runs, as it sees it; else it is mounted, and seen by
+/// whoever has the descriptor alone. The lock, if there is one, keeps it from being started.
+pub(super) fn open_root(
+    settings: &Settings,
+    store: &Store,
+    container: &Container,
+    read_only: bool,
+) -> Result<(OwnedFd, Option<ContainerLock>)> {
+    let open = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty());
+        opened.with_context(|| format!("cannot open {}", path.display()))
+    };
+    let lock = match (store.lock_container(container), container.pid) {
+        (Err(ContainerError::Running { .. }), Some(pid)) => {
+            return Ok((open(Path::new(&format!("/proc/{pid}/root")))?, None));
+        }
+        (lock, _) => lock?,
+    };
+    let path = mount_point(store, container);
+    match state(&path) {
+        State::Mounted => return Ok((open(&path)?, Some(lock))),
+        State::Dead => unmount(&path, true)?,
+        State::Unmounted => {}
+    }
+    let image = store
+        .image(&container.manifest_digest.to_string())?
+        .with_context(|| format!("the image of container {} is gone", container.name))?;
+    let lowers = store.stack(&image)?;
+    let path = mount(settings, store, container, &lowers, read_only)?;
+    let root = open(&path);
+    unmount(&path, true)?;
+    Ok((root?, Some(lock)))
 }
 
 fn mount(

@@ -31,6 +31,8 @@ const MAX_XATTR: usize = 1 << 16;
 pub struct Merged {
     roots: Vec<OwnedFd>,
     namespace: XattrNamespace,
+    /// Whether names may be fuse-overlayfs' marks.
+    marks: bool,
 }
 
 /// A directory of the stack, and the layers that have a part of it.
@@ -88,7 +90,15 @@ impl Merged {
         Ok(Self {
             roots: lowers.iter().map(open).collect::<Result<_, _>>()?,
             namespace,
+            marks: true,
         })
+    }
+
+    /// Takes names that look like marks of fuse-overlayfs for names: where it never wrote, they are.
+    #[must_use]
+    pub fn without_marks(self) -> Self {
+        let marks = false;
+        Self { marks, ..self }
     }
 
     /// The root of the tree; no parts if there is no layer.
@@ -137,7 +147,7 @@ impl Merged {
         directory: &[u8],
         name: Vec<u8>,
     ) -> io::Result<()> {
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| self.marks) {
             if name != OPAQUE {
                 let seen = seen.entry(hidden.to_vec());
                 seen.and_modify(|seen| seen.open = false).or_insert(Seen {
@@ -229,6 +239,9 @@ impl Merged {
             Ok(length) if &value[..length] == b"y" => return Ok(true),
             Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => {}
             Err(error) => return Err(error.into()),
+        }
+        if !self.marks {
+            return Ok(false);
         }
         match rustix::fs::statat(&directory, OPAQUE, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),

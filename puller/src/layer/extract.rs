@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -199,24 +199,34 @@ impl<R: BufRead> Extractor<'_, R> {
                 .map_err(LayerError::io("write", &self.layer.join(record::FILE)))?;
         }
         match sparse {
-            None => self.content(&file, path)?,
+            None => self.content(&file, path, size)?,
             Some(segments) => self.segments(&file, path, size, segments)?,
         }
         self.attributes.set(&file, path, metadata, false)
     }
 
     /// Nothing is preallocated: it gains no time on ext4, and a header may claim any size.
-    fn content(&mut self, mut file: &File, path: &[u8]) -> Result<(), LayerError> {
+    fn content(&mut self, mut file: &File, path: &[u8], size: u64) -> Result<(), LayerError> {
+        let mut ends_in_a_hole = false;
         loop {
             let bytes = self.reader.content()?;
             if bytes.is_empty() {
-                return Ok(());
+                break;
             }
             let count = bytes.len();
-            file.write_all(bytes)
-                .map_err(LayerError::entry("write the content", path))?;
+            ends_in_a_hole = self.options.holes && is_hole(bytes);
+            let written = match ends_in_a_hole {
+                true => file.seek(SeekFrom::Current(count as i64)).map(drop),
+                false => file.write_all(bytes),
+            };
+            written.map_err(LayerError::entry("write the content", path))?;
             self.reader.consume(count);
         }
+        if ends_in_a_hole {
+            file.set_len(size)
+                .map_err(LayerError::entry("set the size", path))?;
+        }
+        Ok(())
     }
 
     /// The reader has checked that the segments are as long as what is stored.
@@ -377,4 +387,13 @@ impl<R: BufRead> Extractor<'_, R> {
             recorded,
         })
     }
+}
+
+/// Whether bytes of a file are worth a hole: whole pages of nothing but zeros.
+fn is_hole(bytes: &[u8]) -> bool {
+    const PAGE: [u8; 4096] = [0; 4096];
+    bytes.len() >= PAGE.len()
+        && bytes
+            .chunks(PAGE.len())
+            .all(|part| part == &PAGE[..part.len()])
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,13 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::Xattrs;
+use super::content::{self, CopyError};
 use super::error::LayerError;
 use super::name;
 use super::options::XattrNamespace;
 use super::tar::{self, Entry, Kind, Time};
 use super::tree;
 use super::verify::Place;
-
-/// Bytes read and written at once.
-const BUFFER: usize = 256 << 10;
 
 /// Writes the archive of what these trees show together, the topmost first. Sockets are left out, as by all who
 /// write archives. What changes meanwhile is in it as it was seen, file by file.
@@ -42,7 +40,6 @@ pub fn flatten(
         shown: trees_top_first,
         namespace,
         links: HashMap::new(),
-        buffer: vec![0; BUFFER],
         out,
     };
     let all: Vec<usize> = (0..roots.len()).collect();
@@ -76,7 +73,6 @@ struct Flattening<'a> {
     namespace: XattrNamespace,
     /// Files of several names, by device and inode, under their first name.
     links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
     out: &'a mut dyn Write,
 }
 
@@ -193,35 +189,24 @@ impl Flattening<'_> {
                 let file = File::from(self.open(path, tree, OFlags::RDONLY | OFlags::NONBLOCK)?);
                 entry.size = u64::try_from(stat.st_size).unwrap_or(0);
                 tar::write_entry(&entry, self.out).map_err(writing)?;
-                self.content(path, tree, file, entry.size)
+                self.content(path, tree, &file, stat, entry.size)
             }
             _ => tar::write_entry(&entry, self.out).map_err(writing),
         }
     }
 
-    /// As many bytes as the header says, whatever has become of the file since.
     fn content(
         &mut self,
         path: &[u8],
         tree: usize,
-        mut file: File,
+        file: &File,
+        stat: &Stat,
         size: u64,
     ) -> Result<(), LayerError> {
-        let mut left = size;
-        while left > 0 {
-            let want = usize::try_from(left).map_or(BUFFER, |left| left.min(BUFFER));
-            let count = match file.read(&mut self.buffer[..want]) {
-                Ok(0) => {
-                    self.buffer[..want].fill(0);
-                    want
-                }
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(self.failed("read", path, tree)(error)),
-            };
-            self.out.write_all(&self.buffer[..count]).map_err(writing)?;
-            left -= count as u64;
-        }
+        content::copy(file, stat, size, self.out).map_err(|error| match error {
+            CopyError::Read(error) => self.failed("read", path, tree)(error),
+            CopyError::Write(error) => writing(error),
+        })?;
         tar::padding(size, self.out).map_err(writing)
     }
 

@@ -12,6 +12,7 @@
 
 mod attributes;
 mod confine;
+pub(crate) mod content;
 mod error;
 mod extract;
 mod finish;
@@ -25,7 +26,7 @@ mod options;
 mod pipeline;
 mod rebuild;
 mod record;
-mod tar;
+pub(crate) mod tar;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -112,7 +112,7 @@ impl Limits {
         }
     }
 
-    pub(super) fn reader(&self) -> ReaderLimits {
+    pub(crate) fn reader(&self) -> ReaderLimits {
         ReaderLimits {
             entries: self.entries,
             path: self.path,
@@ -129,6 +129,8 @@ pub struct UnpackOptions {
     pub ownership: Ownership,
     /// Where overlayfs' marks go.
     pub xattrs: XattrNamespace,
+    /// Whether long runs of zeros become holes: archives do not say what was one.
+    pub holes: bool,
     /// How far.
     pub limits: Limits,
 }

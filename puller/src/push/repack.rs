@@ -56,6 +56,18 @@ pub(super) fn pack(
     })
 }
 
+/// The digest and size of what `write` writes, compressed, as [`pack`] would write it; the bytes themselves go nowhere.
+pub(crate) fn weigh(
+    compression: Compression,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<(Digest, u64)> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut compressor = Compressor::new(Hashing::new(io::sink()), compression, threads)?;
+    write(&mut compressor)?;
+    let (_, digest, size) = compressor.finish()?.finish();
+    Ok((digest, size))
+}
+
 /// What a layer's file holds, with the proof of both digests.
 pub(super) fn inspect(reader: impl Read) -> io::Result<Packed> {
     let mut outer = HashingReader::new(BufReader::with_capacity(1 << 18, reader));
@@ -71,7 +83,7 @@ pub(super) fn inspect(reader: impl Read) -> io::Result<Packed> {
 }
 
 /// The tar in a layer's file, and how the file is compressed.
-pub(super) fn inflate<'a>(
+pub(crate) fn inflate<'a>(
     mut reader: impl Read + 'a,
     format: &mut Option<Format>,
 ) -> io::Result<Box<dyn Read + 'a>> {
@@ -178,6 +190,13 @@ mod tests {
             assert_eq!(packed.size, bytes.len() as u64);
             assert_eq!(packed.format, format);
             assert_eq!(inspect(bytes.as_slice()).expect("reads"), packed);
+            if let Some(format) = format {
+                let weighed = weigh(Compression::of(format), |out| out.write_all(&tar));
+                assert_eq!(
+                    weighed.expect("weighs"),
+                    (packed.digest.clone(), packed.size)
+                );
+            }
             let cut = inspect(&bytes[..bytes.len() / 2]);
             assert!(cut.map_or(true, |cut| cut.diff_id != packed.diff_id));
         }

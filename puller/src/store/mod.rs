@@ -50,6 +50,7 @@ pub use layers::{LayerClaim, LayerLock};
 pub use name::{Name, Target};
 pub use prune::{BrokenDownload, PruneOptions, disk_usage};
 pub use publish::NewImage;
+pub(crate) use publish::chain_id;
 pub use remove::{Removed, Tagged};
 pub use repair::ReplaceError;
 pub use staging::Staging;
@@ -132,6 +133,7 @@ impl Store {
         UnpackOptions {
             ownership: self.ownership.clone(),
             xattrs,
+            holes: false,
             limits: Limits::of_accepted(),
         }
     }

@@ -268,7 +268,7 @@ pub(super) fn set_reference(
 }
 
 /// The digest that stands for a whole stack (image-spec, config.md, "Layer ChainID").
-pub(super) fn chain_id(diff_ids: &[Digest]) -> Digest {
+pub(crate) fn chain_id(diff_ids: &[Digest]) -> Digest {
     let Some((first, rest)) = diff_ids.split_first() else {
         return Digest::of(b"");
     };

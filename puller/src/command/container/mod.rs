@@ -20,6 +20,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Commit(command::commit::Args),
+    Cp(command::cp::Args),
     Diff(command::diff::Args),
     Export(command::export::Args),
     Inspect(command::inspect::Args),
@@ -36,6 +38,8 @@ enum Command {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
+        Command::Commit(args) => command::commit::run(settings, args),
+        Command::Cp(args) => command::cp::run(settings, &args),
         Command::Diff(args) => command::diff::run(settings, &args),
         Command::Export(args) => command::export::run(settings, &args),
         Command::Inspect(args) => command::inspect::run(settings, args),

@@ -1,7 +1,11 @@
 //! `strata image`: the commands about images, under docker's grouped words. Each is the plain command of the same
 //! name.
 
+mod append;
+mod base;
 mod prune;
+mod rebase;
+mod squash;
 
 use std::process::ExitCode;
 
@@ -20,6 +24,8 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Append(append::Args),
+    Base(base::Args),
     Diff(command::diff::Args),
     History(command::history::Args),
     Inspect(command::inspect::Args),
@@ -30,9 +36,11 @@ enum Command {
     Prune(prune::Args),
     Pull(command::pull::Args),
     Push(command::push::Args),
+    Rebase(rebase::Args),
     #[command(visible_alias = "remove")]
     Rm(command::rmi::Args),
     Save(command::save::Args),
+    Squash(squash::Args),
     Tag(command::tag::Args),
     Tree(command::tree::Args),
     #[command(visible_alias = "umount")]
@@ -41,6 +49,10 @@ enum Command {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
+        Command::Append(args) => append::run(settings, args),
+        Command::Base(args) => base::run(settings, &args),
+        Command::Rebase(args) => rebase::run(settings, &args),
+        Command::Squash(args) => squash::run(settings, args),
         Command::Diff(args) => command::diff::run(settings, &args),
         Command::History(args) => command::history::run(settings, args),
         Command::Inspect(args) => command::inspect::run(settings, args),

@@ -284,6 +284,23 @@ fn a_compression_bomb_is_noticed_while_it_goes_off() {
 }
 
 #[test]
+fn runs_of_zeros_become_holes_if_that_is_wanted() {
+    let zeros = "\0".repeat(8 << 20);
+    let (ended, begun) = (format!("{zeros}end"), format!("begin{zeros}"));
+    let tar = Tar::new().file("ended", &ended).file("begun", &begun).end();
+    for holes in [false, true] {
+        let place = Place::new();
+        let options = UnpackOptions { holes, ..options() };
+        place.try_with(&tar, &options).expect("a good layer");
+        for (name, content) in [("ended", &ended), ("begun", &begun)] {
+            assert!(place.read(name) == *content, "{name}");
+            let stored = place.stat(name).blocks() * 512;
+            assert_eq!(stored < 2 << 20, holes, "{name}: {stored} bytes");
+        }
+    }
+}
+
+#[test]
 fn sparse_files_of_every_version() {
     let stored = [b'a'; 5];
     let pax = |records: &[(&str, &[u8])], content: &[u8]| {

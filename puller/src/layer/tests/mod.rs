@@ -34,6 +34,7 @@ fn options() -> UnpackOptions {
     UnpackOptions {
         ownership,
         xattrs,
+        holes: false,
         limits: Limits::default(),
     }
 }

@@ -50,6 +50,7 @@ fn inside_a_user_namespace() {
     let options = UnpackOptions {
         ownership: Ownership::Single,
         xattrs: XattrNamespace::User,
+        holes: false,
         limits: Limits::default(),
     };
     let tar = Tar::new()

@@ -1,0 +1,265 @@
+//! Images that are made here: of what a container changed, as docker's `commit` makes them.
+//!
+//! The image's layers stay as they are and are not read but where the container has something else; one more is laid on
+//! top of them, which becomes a layer of the store as any pulled one. A container that changed no file gives an image
+//! of the same layers.
+
+mod append;
+mod archive;
+mod changes;
+mod config;
+mod error;
+mod instruction;
+mod manifest;
+mod pack;
+mod rebase;
+mod settings;
+mod squash;
+mod words;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use strata_oci::config::{ContainerConfig, History};
+use strata_oci::{Descriptor, Digest, media};
+
+pub use append::{LayerSource, append};
+pub use config::Moment;
+pub use error::CommitError;
+pub use instruction::{InstructionError, apply};
+pub use manifest::Form;
+pub use rebase::{Parts, Rebased, rebase};
+pub use squash::squash;
+
+use crate::driver::{self, Writable};
+use crate::push::{Compression, Format};
+use crate::run::config::{Config, Source};
+use crate::store::containers::{Container, Kind};
+use crate::store::{Image, NewImage, Store};
+use changes::{Changes, Tree, Trees};
+use config::Draft;
+use pack::Packed;
+
+/// Mount points that every container gets, and files that are mounted over its own.
+const OF_EVERY_CONTAINER: [&str; 6] = [
+    "dev",
+    "proc",
+    "sys",
+    "etc/hosts",
+    "etc/hostname",
+    "etc/resolv.conf",
+];
+
+/// What the new image is to be.
+#[derive(Debug, Clone)]
+pub struct CommitOptions {
+    /// Its name; without one it is dangling.
+    pub reference: Option<String>,
+    /// The comment of its step.
+    pub message: Option<String>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// Instructions, see [`apply`].
+    pub changes: Vec<String>,
+    /// The form of its manifest; that of the image below when not given.
+    pub form: Option<Form>,
+    /// How its layer is compressed.
+    pub compression: Compression,
+    /// When it is made.
+    pub moment: Moment,
+}
+
+impl CommitOptions {
+    /// The form of a manifest that stands on another image; docker's has no word for zstd.
+    fn form_on(&self, base: &Image) -> Result<Form, CommitError> {
+        let zstd = self.compression.format() == Format::Zstd;
+        match (self.form, Form::of(&base.manifest.media_type)) {
+            (Some(Form::Docker), _) if zstd => {
+                Err(CommitError::Format(media::OCI_LAYER_ZSTD.to_owned()))
+            }
+            (Some(form), _) => Ok(form),
+            (None, _) if zstd => Ok(Form::Oci),
+            (None, form) => Ok(form),
+        }
+    }
+}
+
+/// Makes an image of a container. Nobody may start it, or remove it, meanwhile; if it runs, its processes are best
+/// stopped.
+///
+/// # Errors
+/// See [`CommitError`]. After one, nothing of the image is in the store.
+pub fn commit(
+    store: &Store,
+    container: &Container,
+    options: &CommitOptions,
+) -> Result<Image, CommitError> {
+    if container.kind == Kind::ReadOnlyMount {
+        return Err(CommitError::ReadOnly(container.name.clone()));
+    }
+    let base = store.image_by_digest(&container.manifest_digest)?;
+    let base = base.ok_or_else(|| CommitError::ImageGone(container.name.clone()))?;
+    let directory = store.container_dir(&container.id);
+    let kept = kept_config(&directory)?;
+    // Said before anything is read: an instruction that makes no sense costs nothing.
+    let mut starts = match &kept {
+        Some(kept) => settings::merged(&base.config.config, kept),
+        None => base.config.config.clone(),
+    };
+    let command = starts.cmd.join(" ");
+    for change in &options.changes {
+        apply(change, &mut starts)?;
+    }
+    let form = options.form_on(&base)?;
+    let diff_ids = &base.config.rootfs.diff_ids;
+    // The image may lose its last container and its name while its layers are read.
+    let _held = store.claim_layers(diff_ids)?;
+    let layer = layer_of(store, &base, &directory, kept.as_ref(), options)?;
+    let step = History {
+        created: Some(options.moment.created.clone()),
+        created_by: Some(command),
+        author: options.author.clone(),
+        comment: options.message.clone(),
+        empty_layer: false,
+    };
+    let child = Child {
+        base: &base,
+        form,
+        starts,
+        step,
+        reference: options.reference.clone(),
+        created: options.moment.created.clone(),
+        author: options.author.clone(),
+        annotations: origin(&base, &container.image),
+    };
+    child.publish(store, layer)
+}
+
+/// Where the image below is to be found (image-spec, annotations.md).
+fn origin(base: &Image, name: &str) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::new();
+    let full = crate::store::Name::parse(name).map(|name| name.full());
+    if let Ok(full) = full
+        && base.references.contains(&full)
+    {
+        annotations.insert("org.opencontainers.image.base.name".to_owned(), full);
+    }
+    annotations.insert(
+        "org.opencontainers.image.base.digest".to_owned(),
+        base.digest.to_string(),
+    );
+    annotations
+}
+
+/// How the container was created, if that is known: a mount was not.
+fn kept_config(directory: &Path) -> Result<Option<Config>, CommitError> {
+    let path = directory.join("config.json");
+    let damaged = |source| CommitError::Open {
+        path: path.clone(),
+        source,
+    };
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(
+            serde_json::from_slice(&text).map_err(|error| damaged(error.into()))?,
+        )),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(damaged(error)),
+    }
+}
+
+/// The layer between a container and its image; `None` when the trees are the same.
+fn layer_of(
+    store: &Store,
+    base: &Image,
+    directory: &Path,
+    kept: Option<&Config>,
+    options: &CommitOptions,
+) -> Result<Option<Packed>, CommitError> {
+    let upper = Writable::of(directory).upper;
+    // One that was never started has none.
+    if !upper.is_dir() {
+        return Ok(None);
+    }
+    let lowers = store.stack(base)?;
+    let made_by = driver::Name::recorded(directory);
+    let is_copy = made_by == Some(driver::Name::Vfs);
+    let mut stack = vec![upper];
+    if !is_copy {
+        stack.extend(lowers.iter().cloned());
+    }
+    let namespace = store.unpack_options().xattrs;
+    let old = Tree::open(lowers, namespace, false)?;
+    let new = Tree::open(
+        stack,
+        namespace,
+        made_by == Some(driver::Name::FuseOverlayfs),
+    )?;
+    let found: Changes = changes::find(Trees {
+        old: &old,
+        new: &new,
+        links_tell: !is_copy,
+        mount_points: &mount_points(kept),
+    })?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let packed = pack::pack(store, options.compression, |out| {
+        archive::write(&new.merged, &found, options.moment.latest, out)
+    })?;
+    Ok(Some(packed))
+}
+
+/// Where something is mounted while a container runs, as paths from the root.
+fn mount_points(kept: Option<&Config>) -> Vec<Vec<u8>> {
+    let own = kept.iter().flat_map(|config| &config.mounts);
+    let of_every_one = OF_EVERY_CONTAINER.iter().map(|path| path.to_string());
+    let own = own.map(|mount| match mount.source {
+        Source::Bind { .. } | Source::Volume { .. } | Source::Tmpfs { .. } => mount.target.clone(),
+    });
+    let paths = of_every_one.chain(own);
+    paths
+        .map(|path| {
+            let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
+            parts.collect::<Vec<_>>().join("/").into_bytes()
+        })
+        .collect()
+}
+
+/// An image that has all layers of another one.
+struct Child<'a> {
+    base: &'a Image,
+    form: Form,
+    starts: ContainerConfig,
+    step: History,
+    reference: Option<String>,
+    created: String,
+    author: Option<String>,
+    annotations: BTreeMap<String, String>,
+}
+
+impl Child<'_> {
+    /// Shows it, with a layer of its own if there is one.
+    fn publish(self, store: &Store, layer: Option<Packed>) -> Result<Image, CommitError> {
+        let mut draft = Draft::of(&self.base.config_bytes)?;
+        draft.created(&self.created);
+        draft.author(self.author.as_deref());
+        draft.starts(&self.starts);
+        draft.step(self.step, layer.as_ref().map(|layer| &layer.meta.diff_id));
+        let config = draft.bytes()?;
+        let mut layers: Vec<Descriptor> = self.base.manifest.layers.clone();
+        layers.extend(layer.iter().map(|layer| layer.blob.clone()));
+        let written = manifest::write(self.form, &config, &layers, &self.annotations)?;
+        let staged = layer.map(|layer| (layer.staging, layer.meta));
+        let image = NewImage {
+            reference: self.reference,
+            resolved: Digest::of(&written.bytes),
+            manifest: written.bytes,
+            media_type: written.media_type.to_owned(),
+            config,
+            origin: None,
+        };
+        Ok(store.publish(staged.into_iter().collect(), image)?)
+    }
+}
