@@ -92,6 +92,7 @@
 //! # }
 //! ```
 
+pub mod bundle;
 pub mod commit;
 pub mod config;
 pub mod copy;

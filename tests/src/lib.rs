@@ -8,6 +8,7 @@ pub mod api;
 pub mod archive;
 pub mod bench;
 pub mod binaries;
+pub mod both;
 pub mod certificates;
 pub mod clients;
 pub mod command;

@@ -2,6 +2,7 @@
 //! registry and nothing else.
 
 pub(crate) mod blob;
+pub(crate) mod bundle;
 pub(crate) mod commit;
 pub(crate) mod container;
 pub(crate) mod copy;
@@ -22,6 +23,7 @@ pub(crate) mod logout;
 pub(crate) mod manifest;
 pub(crate) mod mirror;
 pub(crate) mod mount;
+pub(crate) mod options;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -38,3 +40,4 @@ pub(crate) mod tags;
 pub(crate) mod tree;
 pub(crate) mod umount;
 pub(crate) mod unshare;
+pub(crate) mod volume;

@@ -145,26 +145,43 @@ fn print(args: &Args, full: &str, report: &PullReport, text: &str) -> Result<()>
     Ok(())
 }
 
-/// The image, pulled now if the store does not have it: docker's `--pull missing`.
-pub(crate) fn ensure(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
+/// The image, if the store has it.
+pub(crate) fn here(store: &Store, name: &str) -> Result<Option<Image>> {
     if let Some(image) = store.image(name)? {
-        return Ok(image);
+        return Ok(Some(image));
     }
     // A short name may stand for another than docker's.
     for full in full_names(name, &Source::default())? {
         if let Some(image) = store.image(&full)? {
-            return Ok(image);
+            return Ok(Some(image));
         }
     }
-    always(store, name, progress)
+    Ok(None)
 }
 
-/// The image as its registry has it now.
-pub(crate) fn always(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
+/// The image, pulled now if the store does not have it: docker's `--pull missing`.
+pub(crate) fn ensure(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
+    match here(store, name)? {
+        Some(image) => Ok(image),
+        None => always(store, name, None, progress),
+    }
+}
+
+/// The image as its registry has it now; of several, the one for `platform` or this machine.
+pub(crate) fn always(
+    store: &Arc<Store>,
+    name: &str,
+    platform: Option<&Platform>,
+    progress: ProgressArgs,
+) -> Result<Image> {
     let names = full_names(name, &Source::default())?;
     let references: Vec<Reference> = names.iter().map(|n| reference(n)).collect::<Result<_>>()?;
     let show = progress.begin(false, Work::Pull);
-    match pull(store, &references, &PullOptions::default(), &show)? {
+    let options = PullOptions {
+        platform: platform.cloned(),
+        ..PullOptions::default()
+    };
+    match pull(store, &references, &options, &show)? {
         Ok((full, report, text)) => {
             printer::message(format_args!("{full}: {text}"));
             Ok(report.image)

@@ -29,7 +29,7 @@ pub use choice::{Choice, Chooser};
 pub use fuse::FuseOverlayfs;
 pub use name::{Name, UnknownDriver};
 pub use overlay::Overlay;
-pub use vfs::Vfs;
+pub use vfs::{Vfs, copy_stack};
 pub use writable::Writable;
 
 /// What is stacked.

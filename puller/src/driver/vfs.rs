@@ -101,6 +101,11 @@ impl Driver for Vfs {
     }
 }
 
+/// Copies a stack of layers (top first) to `out`, which is not there, as one tree that stands alone.
+pub fn copy_stack(lowers: &[PathBuf], out: &Path, privilege: Privilege) -> Result<(), DriverError> {
+    Vfs::new(privilege).flatten(lowers, out)
+}
+
 /// A copy under way.
 struct Copy<'a> {
     stack: &'a Merged,

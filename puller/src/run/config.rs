@@ -4,9 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::command;
 
 /// What a container is to be. Fields that are missing in a file that an older version wrote have their defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -181,9 +185,94 @@ pub struct Resources {
     pub oom_score_adj: Option<i32>,
 }
 
+/// The file's name in a container's directory.
+const FILE: &str = "config.json";
+
 impl Config {
+    /// The one that is kept in a container's directory; `None` when there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no configuration.
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match fs::read(directory.join(FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            text => Ok(Some(serde_json::from_slice(&text?)?)),
+        }
+    }
+
+    /// Keeps it in a container's directory, whole or not at all.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, directory: &Path) -> io::Result<()> {
+        let new = directory.join("config.json.new");
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, directory.join(FILE))
+    }
+
+    /// Names the host after the container's id if nobody gave it a name.
+    pub fn default_hostname(&mut self, short_id: &str) {
+        if !self.hostname.is_empty() {
+            return;
+        }
+        self.hostname = short_id.to_owned();
+        if command::value(&self.environment, "HOSTNAME").is_none() {
+            self.environment.push(format!("HOSTNAME={short_id}").into());
+        }
+    }
+
     /// The seconds that a stop waits before it kills.
     pub fn stop_after(&self) -> u32 {
         self.stop_timeout.unwrap_or(10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_kept_and_read_again() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let dir = tempfile::tempdir().expect("tempdir");
+        assert_eq!(Config::read(dir.path()).expect("nothing there"), None);
+        let mut config = Config {
+            arguments: vec![OsString::from_vec(vec![b'a', 0xff])],
+            mounts: vec![Mount {
+                target: "/x".into(),
+                source: Source::Tmpfs {
+                    size: None,
+                    mode: Some(0o700),
+                },
+                read_only: true,
+                options: vec!["noexec".into()],
+            }],
+            resources: Resources {
+                ulimits: vec![("core".into(), 0, u64::MAX)],
+                cpus: Some(1.5),
+                ..Resources::default()
+            },
+            ..Config::default()
+        };
+        config.default_hostname("0123456789ab");
+        config.write(dir.path()).expect("written");
+        assert_eq!(Config::read(dir.path()).expect("there"), Some(config));
+        fs::write(dir.path().join(FILE), "{\"init\":true}").expect("write");
+        assert!(
+            Config::read(dir.path()).expect("there").expect("read").init,
+            "the rest has defaults"
+        );
+        fs::write(dir.path().join(FILE), "{").expect("write");
+        assert!(Config::read(dir.path()).is_err());
+    }
+
+    #[test]
+    fn the_host_is_named_by_the_person_or_the_id() {
+        let mut config = Config::default();
+        config.default_hostname("0123");
+        assert_eq!(config.hostname, "0123");
+        assert_eq!(config.environment, ["HOSTNAME=0123"]);
+        config.default_hostname("4567");
+        assert_eq!(config.hostname, "0123");
     }
 }

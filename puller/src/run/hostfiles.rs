@@ -5,12 +5,24 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::config::{Config, Network};
+
 /// Writes the three files into `directory`; gives (the host's path, the container's path) of each.
-pub(super) fn write(directory: &Path, hostname: &str) -> io::Result<Vec<(PathBuf, String)>> {
+pub(super) fn write(directory: &Path, config: &Config) -> io::Result<Vec<(PathBuf, String)>> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let hostname = &config.hostname;
+    // Of the host's network, names that mean nothing without it are left out.
+    let (servers, names) = match config.network {
+        Network::Host => (read("/etc/resolv.conf"), read("/etc/hosts")),
+        Network::None => (String::new(), String::new()),
+    };
+    let mut names = hosts(&names, hostname);
+    for (name, address) in &config.extra_hosts {
+        names.push_str(&format!("{address}\t{name}\n"));
+    }
     let contents = [
-        ("resolv.conf", read("/etc/resolv.conf")),
-        ("hosts", hosts(&read("/etc/hosts"), hostname)),
+        ("resolv.conf", servers),
+        ("hosts", names),
         ("hostname", format!("{hostname}\n")),
     ];
     contents

@@ -11,15 +11,14 @@ use std::process::ExitCode;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::Signal;
 
+use super::config::{Config, Network};
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
 use super::user::{self, User};
-use super::{command, inroot, privileges, rootfs};
+use super::{command, devices, inroot, limits, network, privileges, reaper, rootfs};
 
 /// The name under which a program that embeds this library is started to become a container.
 pub(super) const NAME: &str = "strata: container";
-/// passwd and group files are smaller.
-const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
 
 /// To be called first thing in `main` by a program that starts containers: when the process has been
 /// started to become one, it does, and this gives the exit code in case of failure.
@@ -46,7 +45,13 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
     // Modes that are asked for are the modes that files get.
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().map_err(|e| Failure::new("setsid", e))?;
-    sys::set_hostname(&spec.hostname).map_err(|e| Failure::new("setting the host name", e))?;
+    enter_cgroups(&spec).map_err(|e| Failure::new("entering the control group", e))?;
+    let config = &spec.config;
+    sys::set_hostname(&config.hostname).map_err(|e| Failure::new("setting the host name", e))?;
+    if config.network == Network::None {
+        network::loopback_up().map_err(|e| Failure::new("switching loopback on", e))?;
+    }
+    limits::apply_oom_score(&config.resources)?;
     let layers = match spec.mounted {
         true => sys::inherited(spec::LAYERS),
         false => None,
@@ -55,19 +60,31 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
     let user = find_user(&spec, &root.root)?;
     privileges::check(&spec, &user)?;
     let directory =
-        inroot::make_dir_all(&root.root, Path::new("/").join(&spec.directory).as_path())
-            .map_err(|e| Failure::new(format!("working directory {:?}", spec.directory), e))?;
+        inroot::make_dir_all(&root.root, &Path::new("/").join(&config.working_directory)).map_err(
+            |e| {
+                Failure::new(
+                    format!("working directory {:?}", config.working_directory),
+                    e,
+                )
+            },
+        )?;
     match spec.terminal {
         Some(size) => make_terminal(reports, &root, &user, size)
             .map_err(|e| Failure::new("making a terminal", e))?,
         None => own_pipes(&user),
     }
-    privileges::drop(&spec, &user)?;
+    rootfs::seal(&spec, &root)?;
+    limits::apply(&config.resources)?;
+    privileges::drop(&config.security, spec.rootless, &user)?;
     rustix::process::umask(sys::mode(0o022));
-    change_directory(&directory)
-        .map_err(|e| Failure::new(format!("working directory {:?}", spec.directory), e))?;
+    change_directory(&directory).map_err(|e| {
+        Failure::new(
+            format!("working directory {:?}", config.working_directory),
+            e,
+        )
+    })?;
     sys::close_others_on_exec().map_err(|e| Failure::new("closing descriptors", e))?;
-    Err(become_program(&spec, &user))
+    Err(become_program(config, &user))
 }
 
 /// The parent's death, however sudden, ends the container. The parent may have died before this is
@@ -82,14 +99,25 @@ fn die_with_parent(reports: &OwnedFd) -> io::Result<()> {
     }
 }
 
+/// Moves this process to the container's control groups, which it then takes for the whole.
+fn enter_cgroups(spec: &Spec) -> io::Result<()> {
+    for entrance in &spec.cgroups {
+        std::fs::write(entrance, "0")?;
+    }
+    // Without any of its own, the container sees its place among the host's.
+    match spec.cgroups.is_empty() {
+        true => Ok(()),
+        false => sys::new_cgroup_namespace(),
+    }
+}
+
 fn find_user(spec: &Spec, root: &OwnedFd) -> Result<User, Failure> {
-    let read = |path: &str| {
-        inroot::read_file(root, Path::new(path), MAX_ACCOUNTS)
-            .map(Option::unwrap_or_default)
-            .map_err(|e| Failure::new(path, e))
-    };
+    let read =
+        |path: &str| user::read_accounts(root, Path::new(path)).map_err(|e| Failure::new(path, e));
     let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
-    user::resolve(&spec.user, &passwd, &group).map_err(|error| Failure {
+    let resolved = user::resolve(&spec.config.user, &passwd, &group);
+    let with_groups = resolved.and_then(|user| user.with_groups(&spec.config.groups, &group));
+    with_groups.map_err(|error| Failure {
         code: 125,
         message: error.to_string(),
     })
@@ -116,7 +144,7 @@ fn make_terminal(
     rustix::termios::tcsetwinsize(&slave, size)?;
     // The group stays tty; in a user namespace there is no other owner than root.
     let _ = rustix::fs::fchown(&slave, Some(rustix::process::Uid::from_raw(user.uid)), None);
-    rootfs::mount_console(&root.dev, &slave)?;
+    devices::mount_console(&root.dev, &slave)?;
     for number in 0..3 {
         sys::place(&slave, number)?;
     }
@@ -154,12 +182,12 @@ fn change_directory(directory: &OwnedFd) -> io::Result<()> {
 }
 
 /// Looks the program up and becomes it; comes back only when that fails.
-fn become_program(spec: &Spec, user: &User) -> Failure {
-    let mut environment = spec.environment.clone();
+fn become_program(config: &Config, user: &User) -> Failure {
+    let mut environment = config.environment.clone();
     if command::value(&environment, "HOME").is_none() {
         environment.push(format!("HOME={}", user.home).into());
     }
-    let Some(program) = spec.arguments.first() else {
+    let Some(program) = config.arguments.first() else {
         return Failure {
             code: 125,
             message: "no command: the image has none, so give one".to_owned(),
@@ -175,7 +203,7 @@ fn become_program(spec: &Spec, user: &User) -> Failure {
     };
     let (Ok(path_text), Ok(arguments), Ok(environment)) = (
         CString::new(path.as_bytes()),
-        list(&spec.arguments),
+        list(&config.arguments),
         list(&environment),
     ) else {
         return Failure {
@@ -183,6 +211,11 @@ fn become_program(spec: &Spec, user: &User) -> Failure {
             message: "an argument has a zero byte in it".to_owned(),
         };
     };
+    if config.init
+        && let Err(error) = reaper::split(config.terminal)
+    {
+        return Failure::new("starting the reaper", error);
+    }
     sys::reset_signals();
     refusal(&path, sys::execute(&path_text, &arguments, &environment))
 }

@@ -5,7 +5,7 @@
 //! dies, makes itself at home and becomes the user's program, which is pid 1. The parent stays to relay
 //! signals and the terminal; if it is killed, the kernel kills the container.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
@@ -16,24 +16,38 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::driver::Writable;
 use crate::userns::Privilege;
 
+pub mod cgroup;
 pub mod command;
 pub mod config;
+mod devices;
 mod exe;
+mod fill;
 mod hostfiles;
 mod init;
 mod inroot;
+mod limits;
+mod mounts;
 pub mod names;
+mod network;
+pub mod options;
 mod privileges;
+mod reaper;
 mod rootfs;
+pub mod seccomp;
+pub mod signals;
 mod spec;
 mod supervise;
 pub(crate) mod sys;
 mod terminal;
+mod trees;
 pub mod user;
 
 pub use init::become_container;
+pub(crate) use rootfs::{HIDDEN, READ_ONLY};
 pub use supervise::Exit;
 
+use cgroup::Cgroup;
+use config::{Config, Network};
 use spec::{Report, Spec};
 use sys::StringList;
 
@@ -49,22 +63,12 @@ pub struct Container {
     pub mounted: Option<OwnedFd>,
     /// Root or rootless.
     pub privilege: Privilege,
-    /// Whether the writable layer goes when the program ends; it is then never synced to disk.
-    pub ephemeral: bool,
-    /// The host name.
-    pub hostname: String,
-    /// Program and arguments; see [`command::arguments`].
-    pub arguments: Vec<OsString>,
-    /// Variables, `K=V`; see [`command::environment`].
-    pub environment: Vec<OsString>,
-    /// Where the program starts, made when missing; empty is the root.
-    pub working_directory: String,
-    /// `user[:group]`, empty is root.
-    pub user: String,
-    /// Pass standard input on; without it the program reads nothing.
-    pub interactive: bool,
-    /// Give the program a terminal.
-    pub terminal: bool,
+    /// What it is to be.
+    pub config: Config,
+    /// Where the store keeps volumes; those that `config` names are there.
+    pub volumes: PathBuf,
+    /// Its control groups, which may be none.
+    pub cgroup: Cgroup,
 }
 
 /// Why a container did not run.
@@ -110,7 +114,7 @@ fn host(what: &'static str) -> impl Fn(io::Error) -> RunError {
 /// Runs a container to its end. `started` is told the pid as soon as the program runs.
 pub fn run(container: &Container, started: impl FnOnce(i32)) -> Result<Exit, RunError> {
     let on_terminal = rustix::termios::isatty(io::stdin());
-    if container.terminal && container.interactive && !on_terminal {
+    if container.config.terminal && container.config.interactive && !on_terminal {
         return Err(RunError::NoTerminal);
     }
     let spec = prepare(container)?;
@@ -121,7 +125,7 @@ pub fn run(container: &Container, started: impl FnOnce(i32)) -> Result<Exit, Run
     loop {
         match spec::receive(&reports).map_err(host("hearing from the container"))? {
             Some(Report::Terminal(master)) => {
-                let made = terminal::Relay::new(master, container.interactive);
+                let made = terminal::Relay::new(master, container.config.interactive);
                 relay = Some(made.map_err(host("preparing the terminal"))?);
             }
             Some(Report::Failed(failure)) => {
@@ -145,24 +149,21 @@ fn prepare(container: &Container) -> Result<Spec, RunError> {
     writable
         .make(&container.lowers)
         .map_err(host("making the container's directories"))?;
-    let files = hostfiles::write(directory, &container.hostname);
+    let files = hostfiles::write(directory, &container.config);
     Ok(Spec {
         mounted: container.mounted.is_some(),
         lowers: container.lowers.clone(),
         upper: writable.upper,
         work: writable.work,
         merged: writable.merged,
-        volatile: container.ephemeral,
         rootless: container.privilege == Privilege::UserNamespace,
-        hostname: container.hostname.clone(),
         files: files.map_err(host(
             "writing the container's resolv.conf, hosts and hostname",
         ))?,
-        arguments: container.arguments.clone(),
-        environment: container.environment.clone(),
-        directory: container.working_directory.clone(),
-        user: container.user.clone(),
-        terminal: container.terminal.then(terminal::size),
+        config: container.config.clone(),
+        volumes: container.volumes.clone(),
+        cgroups: container.cgroup.entrances(),
+        terminal: container.config.terminal.then(terminal::size),
     })
 }
 
@@ -173,7 +174,7 @@ fn start(container: &Container, spec: &Spec) -> Result<(i32, OwnedFd, OwnedFd), 
         .map_err(|e| host("making a socket")(e.into()))?;
     let text = serde_json::to_vec(spec).map_err(|e| host("describing the container")(e.into()))?;
     let specification = memory_file(&text).map_err(host("describing the container"))?;
-    let stdin = match container.interactive {
+    let stdin = match container.config.interactive {
         true => io::stdin().as_fd().try_clone_to_owned(),
         false => std::fs::File::open("/dev/null").map(OwnedFd::from),
     };
@@ -183,8 +184,11 @@ fn start(container: &Container, spec: &Spec) -> Result<(i32, OwnedFd, OwnedFd), 
     let arguments = StringList::new(vec![CString::new(init::NAME).unwrap_or_default()]);
     // Nothing of the person's environment is the container's business, nor may it steer the loader.
     let environment = StringList::new(Vec::new());
-    let namespaces =
+    let mut namespaces =
         libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if container.config.network == Network::None {
+        namespaces |= libc::CLONE_NEWNET;
+    }
     let up = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 10).map_err(io::Error::from);
     let above = || -> io::Result<_> { Ok((up(&stdin)?, up(&theirs)?, up(&specification)?)) };
     let (stdin, theirs_up, specification) = above().map_err(host("copying descriptors"))?;

@@ -6,53 +6,52 @@
 //! the container any more.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
-    fsopen, mount_change, move_mount, open_tree,
-};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
 
-use super::inroot;
+use super::config::Network;
 use super::spec::{Failure, Spec};
-use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY, mode};
+use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
+use super::trees::{
+    NO_DEV, NO_EXEC, NO_SUID, attach, attach_at, clone_tree, kind_of, make, mount_at,
+};
+use super::{devices, inroot, mounts, trees};
 use crate::driver::{Driver as _, Overlay, Stack};
 use crate::userns::{Ids, Privilege};
 
-const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
-const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
-const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
-const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
-
-/// (name, major, minor).
-const DEVICES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
+/// What tells too much about the host or lets it be steered, and is hidden; the same list as docker's.
+pub(crate) const HIDDEN: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+/// What cannot be written.
+pub(crate) const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
 ];
 
-/// What tells too much about the host or lets it be steered; the same list as docker's.
-const MASKED_IN_PROC: [&str; 10] = [
-    "acpi",
-    "asound",
-    "interrupts",
-    "kcore",
-    "keys",
-    "latency_stats",
-    "sched_debug",
-    "scsi",
-    "timer_list",
-    "timer_stats",
-];
-const MASKED_IN_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
-const READ_ONLY_IN_PROC: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+/// The names of a list that are below a directory.
+fn below<'a>(list: &'a [&'a str], directory: &'a str) -> impl Iterator<Item = &'a str> {
+    list.iter()
+        .filter_map(move |path| path.strip_prefix(directory))
+}
 
 /// The root of a container that has been entered.
 pub(super) struct Root {
@@ -67,6 +66,8 @@ pub(super) struct Root {
 /// Mounts everything and makes it the root of this process, whose mount namespace is its own.
 /// `layers` are mounted already, or this mounts them.
 pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failure> {
+    let security = &spec.config.security;
+    let taken = mounts::take(spec)?;
     let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", all).map_err(|e| Failure::new("making mounts private", e))?;
     match layers {
@@ -74,14 +75,12 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
         Some(layers) => attach_at(&layers, &spec.merged)
             .map_err(|e| Failure::new("attaching the mounted layers", e))?,
     }
-    let files = take_files(spec)?;
     // Group 5 is tty by convention; a namespace with one id has no such group.
     let tty_group = Ids::here().is_ok_and(|ids| ids.has_group(5));
-    let host = if spec.rootless {
-        Some(HostTrees::take()?)
-    } else {
-        None
-    };
+    let devices = devices::take(&spec.config, spec.rootless)?;
+    let host_sys = spec
+        .rootless
+        .then(|| clone_tree(CWD, Path::new("/sys"), true));
     // A user namespace may have a new /proc only while it sees the host's, whole.
     let proc = make("proc", &[], NO_SUID | NO_DEV | NO_EXEC).map_err(|error| Failure {
         code: 125,
@@ -94,14 +93,24 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())
         .map_err(|e| Failure::new("opening the container's root", e))?;
-    // Before there is a /proc whose links could lead a path elsewhere.
-    for (path, tree) in files {
-        place_file(&root, path, &tree).map_err(|e| Failure::new(path, e))?;
+    if !spec.rootless && !security.privileged {
+        sys::set_mount_attributes(&root, ATTR_NO_DEV, false)
+            .map_err(|e| Failure::new("making the root nodev", e))?;
     }
-    let (dev, pts) = mount_dev(&root, host.as_ref(), tty_group)?;
-    mount_proc(&root, &dev, &proc)?;
-    mount_sys(&root, &dev, host.as_ref())?;
+    let (dev, pts) = devices::mount(&root, &spec.config, &devices, tty_group)?;
+    mount_proc(spec, &root, &dev, &proc)?;
+    mount_sys(spec, &root, &dev, host_sys)?;
+    mounts::place(spec, &root, &taken)?;
     Ok(Root { root, dev, pts })
+}
+
+/// Makes the root read-only if it is to be; nothing is made in it afterwards.
+pub(super) fn seal(spec: &Spec, root: &Root) -> Result<(), Failure> {
+    if !spec.config.read_only {
+        return Ok(());
+    }
+    sys::set_mount_attributes(&root.root, ATTR_READ_ONLY, false)
+        .map_err(|e| Failure::new("making the root read-only", e))
 }
 
 fn mount_layers(spec: &Spec) -> Result<(), Failure> {
@@ -111,7 +120,7 @@ fn mount_layers(spec: &Spec) -> Result<(), Failure> {
         Privilege::Root
     };
     let driver = Overlay::new(privilege);
-    let driver = if spec.volatile {
+    let driver = if spec.config.ephemeral {
         driver.volatile()
     } else {
         driver
@@ -127,60 +136,6 @@ fn mount_layers(spec: &Spec) -> Result<(), Failure> {
         .map_err(|e| Failure::new("mounting the layers", e))
 }
 
-fn take_files(spec: &Spec) -> Result<Vec<(&str, OwnedFd)>, Failure> {
-    spec.files
-        .iter()
-        .map(|(host, container)| match clone_tree(CWD, host, false) {
-            Ok(tree) => Ok((container.as_str(), tree)),
-            Err(error) => Err(Failure::new(host.to_string_lossy(), error)),
-        })
-        .collect()
-}
-
-/// What a user namespace cannot make for itself: device nodes, and /sys of the host's network namespace.
-struct HostTrees {
-    devices: Vec<(&'static str, OwnedFd)>,
-    sys: OwnedFd,
-}
-
-impl HostTrees {
-    fn take() -> Result<Self, Failure> {
-        let take = |path: &str, recursive| {
-            clone_tree(CWD, Path::new(path), recursive).map_err(|e| Failure::new(path, e))
-        };
-        let devices = DEVICES
-            .iter()
-            .map(|(name, _, _)| Ok((*name, take(&format!("/dev/{name}"), false)?)))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            devices,
-            sys: take("/sys", true)?,
-        })
-    }
-}
-
-/// A copy of a mount (and those below it) that is attached nowhere.
-fn clone_tree(at: impl AsFd, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    if path.as_os_str().is_empty() {
-        flags |= OpenTreeFlags::AT_EMPTY_PATH;
-    }
-    Ok(open_tree(at, path, flags)?)
-}
-
-fn attach(mount: impl AsFd, target: impl AsFd) -> io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    Ok(move_mount(mount, "", target, "", flags)?)
-}
-
-fn attach_at(mount: &OwnedFd, target: &Path) -> io::Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    Ok(move_mount(mount, "", CWD, target, flags)?)
-}
-
 /// pivot_root(2), "pivot_root(".", ".")": the old root lands on the new one and is detached from there.
 fn switch_root(merged: &Path) -> io::Result<()> {
     rustix::process::chdir(merged)?;
@@ -189,148 +144,64 @@ fn switch_root(merged: &Path) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-fn place_file(root: &OwnedFd, path: &str, tree: &OwnedFd) -> io::Result<()> {
-    let target = inroot::make_file(root, Path::new(path))?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
-    if kind != FileType::RegularFile {
-        return Err(io::Error::other(
-            "the image has something else than a file there",
-        ));
-    }
-    attach(tree, target)
-}
-
-/// A new instance of one of the kernel's file systems, attached nowhere.
-fn make(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
-    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    let _ = fsconfig_set_string(&context, "source", kind);
-    for (key, value) in options {
-        match *value {
-            "" => fsconfig_set_flag(&context, *key)?,
-            value => fsconfig_set_string(&context, *key, value)?,
-        }
-    }
-    fsconfig_create(&context)?;
-    Ok(fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        attributes,
-    )?)
-}
-
-fn mount_at(
-    root: &OwnedFd,
-    name: &str,
-    kind: &str,
-    options: &[(&str, &str)],
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Failure> {
-    let mounted = || -> io::Result<OwnedFd> {
-        let mount = make(kind, options, attributes)?;
-        attach(&mount, inroot::mount_point(root, name)?)?;
-        Ok(mount)
-    };
-    mounted().map_err(|e| Failure::new(format!("mounting {kind} at /{name}"), e))
-}
-
-fn mount_dev(
-    root: &OwnedFd,
-    host: Option<&HostTrees>,
-    tty_group: bool,
-) -> Result<(OwnedFd, OwnedFd), Failure> {
-    let size = [("mode", "0755"), ("size", "65536k")];
-    let dev = mount_at(root, "dev", "tmpfs", &size, NO_SUID)?;
-    make_devices(&dev, host).map_err(|e| Failure::new("making devices in /dev", e))?;
-    let links = [
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-        ("pts/ptmx", "ptmx"),
-        ("/proc/kcore", "core"),
-    ];
-    for (target, link) in links {
-        rustix::fs::symlinkat(target, &dev, link)
-            .map_err(|e| Failure::new(format!("/dev/{link}"), e))?;
-    }
-    for name in ["pts", "shm", "mqueue"] {
-        rustix::fs::mkdirat(&dev, name, mode(0o755))
-            .map_err(|e| Failure::new(format!("/dev/{name}"), e))?;
-    }
-    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    if tty_group {
-        options.push(("gid", "5"));
-    }
-    let pts = mount_at(&dev, "pts", "devpts", &options, NO_SUID | NO_EXEC)?;
-    let shared = [("mode", "1777"), ("size", "65536k")];
-    mount_at(&dev, "shm", "tmpfs", &shared, NO_SUID | NO_DEV | NO_EXEC)?;
-    match make("mqueue", &[], NO_SUID | NO_DEV | NO_EXEC) {
-        Ok(queues) => inroot::mount_point(&dev, "mqueue")
-            .and_then(|target| attach(queues, target))
-            .map_err(|e| Failure::new("mounting mqueue at /dev/mqueue", e))?,
-        // A kernel without POSIX message queues.
-        Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {}
-        Err(error) => return Err(Failure::new("mounting mqueue at /dev/mqueue", error)),
-    }
-    Ok((dev, pts))
-}
-
-fn make_devices(dev: &OwnedFd, host: Option<&HostTrees>) -> io::Result<()> {
-    match host {
-        None => {
-            for (name, major, minor) in DEVICES {
-                let number = rustix::fs::makedev(major, minor);
-                rustix::fs::mknodat(dev, name, FileType::CharacterDevice, mode(0o666), number)?;
-            }
-        }
-        Some(host) => {
-            for (name, tree) in &host.devices {
-                attach(tree, empty_file(dev, name)?)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A new empty file to mount something on.
-pub(super) fn empty_file(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, mode(0o666))?)
-}
-
-/// Mounts the terminal over /dev/console, as docker does.
-pub(super) fn mount_console(dev: &OwnedFd, slave: &OwnedFd) -> io::Result<()> {
-    let tree = clone_tree(slave, Path::new(""), false)?;
-    attach(tree, empty_file(dev, "console")?)
-}
-
-fn mount_proc(root: &OwnedFd, dev: &OwnedFd, proc: &OwnedFd) -> Result<(), Failure> {
+fn mount_proc(spec: &Spec, root: &OwnedFd, dev: &OwnedFd, proc: &OwnedFd) -> Result<(), Failure> {
     inroot::mount_point(root, "proc")
         .and_then(|target| attach(proc, target))
         .map_err(|e| Failure::new("mounting proc at /proc", e))?;
-    for name in READ_ONLY_IN_PROC {
+    if !spec.is_masked() {
+        return Ok(());
+    }
+    for name in below(&READ_ONLY, "/proc/") {
         read_only(proc, name)
             .map_err(|e| Failure::new(format!("making /proc/{name} read-only"), e))?;
     }
-    mask(proc, dev, &MASKED_IN_PROC).map_err(|e| Failure::new("masking parts of /proc", e))
+    mask(proc, dev, below(&HIDDEN, "/proc/")).map_err(|e| Failure::new("masking parts of /proc", e))
 }
 
-fn mount_sys(root: &OwnedFd, dev: &OwnedFd, host: Option<&HostTrees>) -> Result<(), Failure> {
-    let attributes = NO_SUID | NO_DEV | NO_EXEC | READ_ONLY;
-    let sys = match host {
-        None => mount_at(root, "sys", "sysfs", &[], attributes)?,
-        Some(host) => {
-            let all = ATTR_NO_SUID | ATTR_NO_DEV | ATTR_NO_EXEC | ATTR_READ_ONLY;
+/// A new /sys shows the network that this process is in. A user namespace has none for the host's network, and is
+/// shown the host's /sys.
+fn mount_sys(
+    spec: &Spec,
+    root: &OwnedFd,
+    dev: &OwnedFd,
+    host: Option<io::Result<OwnedFd>>,
+) -> Result<(), Failure> {
+    let (mut attributes, mut all) = (
+        NO_SUID | NO_DEV | NO_EXEC,
+        ATTR_NO_SUID | ATTR_NO_DEV | ATTR_NO_EXEC,
+    );
+    if !spec.config.security.privileged {
+        attributes |= trees::READ_ONLY;
+        all |= ATTR_READ_ONLY;
+    }
+    let new = match (&host, spec.config.network) {
+        (Some(_), Network::Host) => None,
+        (Some(_), Network::None) => make("sysfs", &[], attributes).ok(),
+        (None, _) => Some(mount_at(root, "sys", "sysfs", &[], attributes)?),
+    };
+    let sys = match (new, host) {
+        (Some(new), None) => new,
+        (Some(new), Some(_)) => {
+            inroot::mount_point(root, "sys")
+                .and_then(|target| attach(&new, target))
+                .map_err(|e| Failure::new("mounting sysfs at /sys", e))?;
+            new
+        }
+        (None, host) => {
             let attached = || -> io::Result<()> {
-                sys::set_mount_attributes(&host.sys, all, true)?;
-                attach(&host.sys, inroot::mount_point(root, "sys")?)
+                let tree = host.transpose()?.ok_or(Errno::NODEV)?;
+                sys::set_mount_attributes(&tree, all, true)?;
+                attach(&tree, inroot::mount_point(root, "sys")?)
             };
-            attached().map_err(|e| Failure::new("mounting the host's /sys read-only", e))?;
+            attached().map_err(|e| Failure::new("mounting the host's /sys", e))?;
             inroot::open_path(root, Path::new("sys"))
                 .map_err(|e| Failure::new("opening /sys", e))?
         }
     };
-    mask(&sys, dev, &MASKED_IN_SYS).map_err(|e| Failure::new("masking parts of /sys", e))
+    if !spec.is_masked() {
+        return Ok(());
+    }
+    mask(&sys, dev, below(&HIDDEN, "/sys/")).map_err(|e| Failure::new("masking parts of /sys", e))
 }
 
 fn open_in(directory: &OwnedFd, name: &str) -> io::Result<Option<OwnedFd>> {
@@ -353,13 +224,17 @@ fn read_only(proc: &OwnedFd, name: &str) -> io::Result<()> {
 }
 
 /// Hides files behind /dev/null and directories behind an empty one.
-fn mask(directory: &OwnedFd, dev: &OwnedFd, names: &[&str]) -> io::Result<()> {
+fn mask<'a>(
+    directory: &OwnedFd,
+    dev: &OwnedFd,
+    names: impl Iterator<Item = &'a str>,
+) -> io::Result<()> {
     let mut empty: Option<OwnedFd> = None;
     for name in names {
         let Some(target) = open_in(directory, name)? else {
             continue;
         };
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&target)?.st_mode);
+        let kind = kind_of(&target)?;
         let cover = if kind != FileType::Directory {
             clone_tree(dev, Path::new("null"), false)?
         } else if let Some(empty) = &empty {
@@ -368,7 +243,7 @@ fn mask(directory: &OwnedFd, dev: &OwnedFd, names: &[&str]) -> io::Result<()> {
             let new = make(
                 "tmpfs",
                 &[("size", "0")],
-                NO_SUID | NO_DEV | NO_EXEC | READ_ONLY,
+                NO_SUID | NO_DEV | NO_EXEC | trees::READ_ONLY,
             )?;
             attach(&new, &target)?;
             empty = Some(new);

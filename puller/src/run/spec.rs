@@ -4,7 +4,6 @@
 //! descriptor 3. The socket closes by itself when the user's program takes over, which is how the
 //! parent learns of it.
 
-use std::ffi::OsString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
@@ -15,6 +14,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 use serde::{Deserialize, Serialize};
+
+use super::config::Config;
 
 /// Where the socket is in the first process.
 pub(super) const REPORTS: RawFd = 3;
@@ -36,24 +37,25 @@ pub(super) struct Spec {
     pub(super) upper: PathBuf,
     pub(super) work: PathBuf,
     pub(super) merged: PathBuf,
-    /// Whether the writable layer need not outlive the run.
-    pub(super) volatile: bool,
     /// Whether this happens in a user namespace.
     pub(super) rootless: bool,
-    /// The host name of the container.
-    pub(super) hostname: String,
     /// Files of the host that are mounted into the container: (host's, container's).
     pub(super) files: Vec<(PathBuf, String)>,
-    /// Program and arguments.
-    pub(super) arguments: Vec<OsString>,
-    /// `K=V` each.
-    pub(super) environment: Vec<OsString>,
-    /// Where the program starts.
-    pub(super) directory: String,
-    /// `user[:group]`.
-    pub(super) user: String,
+    /// What the container is to be.
+    pub(super) config: Config,
+    /// Where the store keeps volumes.
+    pub(super) volumes: PathBuf,
+    /// Where the process moves itself into the container's control groups.
+    pub(super) cgroups: Vec<PathBuf>,
     /// Rows and columns of the terminal to make, if there is to be one.
     pub(super) terminal: Option<(u16, u16)>,
+}
+
+impl Spec {
+    /// Whether what tells too much of the host or steers it is hidden.
+    pub(super) fn is_masked(&self) -> bool {
+        !self.config.security.privileged && !self.config.security.unmasked
+    }
 }
 
 /// What the first process says.
@@ -156,6 +158,7 @@ mod tests {
 
     #[test]
     fn a_specification_keeps_bytes_that_are_not_utf8() {
+        use std::ffi::OsString;
         use std::os::unix::ffi::OsStringExt as _;
         let odd = OsString::from_vec(vec![b'a', 0xff]);
         let text = serde_json::to_vec(&vec![odd.clone()]).expect("serialises");

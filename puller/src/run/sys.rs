@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 
 /// `MOUNT_ATTR_RDONLY` and its kin of linux/mount.h.
 pub(crate) const ATTR_READ_ONLY: u64 = 0x1;
@@ -129,6 +130,19 @@ pub(super) fn close_others_on_exec() -> io::Result<()> {
 
 /// Changes the attributes of a mount, or of all mounts of a tree (mount_setattr(2), Linux 5.12).
 pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64, recursive: bool) -> io::Result<()> {
+    set_mount(mount, set, 0, recursive)
+}
+
+/// Changes which mounts pass between a mount and others of its kind.
+pub(super) fn set_mount_propagation(
+    mount: impl AsFd,
+    kind: MountPropagationFlags,
+    recursive: bool,
+) -> io::Result<()> {
+    set_mount(mount, 0, u64::from(kind.bits()), recursive)
+}
+
+fn set_mount(mount: impl AsFd, set: u64, propagation: u64, recursive: bool) -> io::Result<()> {
     #[repr(C)]
     struct MountAttr {
         set: u64,
@@ -139,7 +153,7 @@ pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64, recursive: bool) 
     let attributes = MountAttr {
         set,
         clear: 0,
-        propagation: 0,
+        propagation,
         userns_fd: 0,
     };
     let recursively = if recursive { libc::AT_RECURSIVE } else { 0 };
@@ -155,6 +169,15 @@ pub(crate) fn set_mount_attributes(mount: impl AsFd, set: u64, recursive: bool) 
         )
     };
     match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Makes the control groups that this process is in the top of what it sees of them (cgroup_namespaces(7)).
+pub(super) fn new_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: takes flags; descriptors and memory stay as they are.
+    match unsafe { libc::unshare(libc::CLONE_NEWCGROUP) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -1,7 +1,13 @@
 //! Whom a container's process runs as: `user[:group]`, names or numbers, looked up in the container's
 //! own passwd(5) and group(5) (image-spec, config.md, "User").
 
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use super::inroot;
 
 /// The ids of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,17 @@ struct Account<'a> {
     uid: u32,
     gid: u32,
     home: &'a str,
+}
+
+/// passwd and group files are smaller.
+const MAX_ACCOUNTS: u64 = 16 * 1024 * 1024;
+
+/// One of the two files of a root, looked up inside it; empty when there is none.
+///
+/// # Errors
+/// It is no regular file, is too large, or cannot be read.
+pub fn read_accounts(root: impl AsFd, path: &Path) -> io::Result<String> {
+    Ok(inroot::read_file(root, path, MAX_ACCOUNTS)?.unwrap_or_default())
 }
 
 /// Looks `wanted` up; empty is root. A user that is given by number need not exist. Supplementary
@@ -75,6 +92,19 @@ pub fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<User, UserErro
         }
         .to_owned(),
     })
+}
+
+impl User {
+    /// The same with more groups, each a name of the group file or a number.
+    pub fn with_groups(mut self, wanted: &[String], group: &str) -> Result<Self, UserError> {
+        for name in wanted {
+            let gid = find_group(name, group)?;
+            if !self.groups.contains(&gid) {
+                self.groups.push(gid);
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A number that is an id; `None` when the text is no number.
@@ -181,6 +211,17 @@ mod tests {
             Err(UserError::Range("4294967295".into()))
         );
         assert_eq!(resolve("", "", ""), user(0, 0, &[], "/"));
+    }
+
+    #[test]
+    fn further_groups_are_names_or_numbers() {
+        let more = |wanted: &[&str]| {
+            let wanted: Vec<String> = wanted.iter().map(|w| (*w).to_owned()).collect();
+            let user = resolve("www", PASSWD, GROUP).expect("there");
+            user.with_groups(&wanted, GROUP).map(|user| user.groups)
+        };
+        assert_eq!(more(&["video", "7", "7"]), Ok(vec![4, 44, 7]));
+        assert_eq!(more(&["none"]), Err(UserError::Group("none".into())));
     }
 
     proptest! {

@@ -5,7 +5,7 @@
 //! and a directory without a row is rubbish that the next [`Store::open`] sweeps.
 //!
 //! Below the root: `strata.db`, `layers/<hex of diffID>/`, `staging/`, `trash/`, `partial/<hex of a
-//! blob's digest>` (downloads that broke), `stacks/<hex of chainID>/`, `locks/`, `blobs/`, `containers/`.
+//! blob's digest>` (downloads that broke), `stacks/<hex of chainID>/`, `locks/`, `blobs/`, `containers/`, `volumes/`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ mod staging;
 mod sweep;
 mod trash;
 mod usage;
+pub mod volumes;
 
 pub use check::{CheckOptions, CheckReport, Finding, Subject};
 pub use empty::{Urgency, empty_trash, trash_of};
@@ -59,7 +60,7 @@ pub use usage::{ImageUsage, Usage};
 use lock::FileLock;
 use trash::Trash;
 
-const DIRECTORIES: [&str; 8] = [
+const DIRECTORIES: [&str; 9] = [
     "layers",
     "staging",
     "trash",
@@ -68,6 +69,7 @@ const DIRECTORIES: [&str; 8] = [
     "stacks",
     "blobs",
     "containers",
+    "volumes",
 ];
 
 /// A store on disk. Share it between threads as `Arc<Store>`; its calls block on files.

@@ -53,6 +53,31 @@ impl Ids {
     }
 }
 
+/// How the ids of this process's user namespace are numbered outside of it: (first inside, first outside, count).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mappings {
+    /// Of users.
+    pub users: Vec<(u64, u64, u64)>,
+    /// Of groups.
+    pub groups: Vec<(u64, u64, u64)>,
+}
+
+impl Mappings {
+    /// Those of this process's user namespace.
+    pub fn here() -> Result<Self, UsernsError> {
+        Ok(Self {
+            users: super::ranges(&read(UID_MAP)?).collect(),
+            groups: super::ranges(&read(GID_MAP)?).collect(),
+        })
+    }
+
+    /// Whether there is a group of this id.
+    pub fn has_group(&self, id: u64) -> bool {
+        let mut ranges = self.groups.iter();
+        ranges.any(|(inside, _, count)| (*inside..inside.saturating_add(*count)).contains(&id))
+    }
+}
+
 fn inside(map: &str) -> Vec<Range<u64>> {
     super::ranges(map)
         .map(|(inside, _, length)| inside..inside.saturating_add(length))

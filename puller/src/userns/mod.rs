@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt as _;
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-pub use ids::Ids;
+pub use ids::{Ids, Mappings};
 use subordinate::Subordinate;
 
 /// What the process may do to the file system.

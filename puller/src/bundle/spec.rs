@@ -1,0 +1,437 @@
+//! A container's configuration as the `config.json` of a bundle (runtime-spec, config.md and config-linux.md).
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Map, Value, json};
+
+use super::BundleError;
+use crate::run::config::{Config, Mount, Network, Propagation, Resources, Source};
+use crate::run::options::effective_capabilities;
+use crate::run::{HIDDEN, READ_ONLY, seccomp, user};
+use crate::userns::Mappings;
+
+/// The version of the specification that this keeps to.
+const VERSION: &str = "1.0.2";
+
+/// Where a bundle's parts are.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The root file system as `config.json` says it.
+    pub root: &'a Path,
+    /// The same, from here.
+    pub rootfs: &'a Path,
+    /// Where the store keeps volumes.
+    pub volumes: &'a Path,
+    /// Files to be mounted: (host's, container's).
+    pub files: &'a [(PathBuf, String)],
+    /// The ids of the user namespace that the container is to be in.
+    pub ids: Option<Mappings>,
+}
+
+/// The `config.json` of a container.
+///
+/// # Errors
+/// The container's user is not known in the root file system; its filter of system calls cannot be applied.
+pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError> {
+    let root = open_root(place.rootfs)?;
+    let rootless = place.ids.is_some();
+    let user = {
+        let read = |path: &str| {
+            user::read_accounts(&root, Path::new(path)).map_err(BundleError::io(
+                "cannot read",
+                &place.rootfs.join(&path[1..]),
+            ))
+        };
+        let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
+        user::resolve(&config.user, &passwd, &group)?.with_groups(&config.groups, &group)?
+    };
+    let texts = |strings: &[std::ffi::OsString]| -> Vec<String> {
+        strings
+            .iter()
+            .map(|s| s.to_string_lossy().into_owned())
+            .collect()
+    };
+    let mut environment = texts(&config.environment);
+    if !environment.iter().any(|v| v.starts_with("HOME=")) {
+        environment.push(format!("HOME={}", user.home));
+    }
+    let security = &config.security;
+    let capabilities: Vec<String> = effective_capabilities(security)
+        .iter()
+        .map(|name| format!("CAP_{name}"))
+        .collect();
+    let held = if user.uid == 0 {
+        capabilities.clone()
+    } else {
+        Vec::new()
+    };
+    let limits = config.resources.ulimits.iter().map(|(name, soft, hard)| {
+        json!({ "type": format!("RLIMIT_{}", name.to_uppercase()), "soft": soft, "hard": hard })
+    });
+    let mut process = json!({
+        "terminal": config.terminal,
+        "user": { "uid": user.uid, "gid": user.gid },
+        "args": texts(&config.arguments),
+        "env": environment,
+        "cwd": Path::new("/").join(&config.working_directory),
+        "capabilities": { "bounding": capabilities, "effective": held, "permitted": held },
+        "rlimits": limits.collect::<Vec<_>>(),
+        "noNewPrivileges": security.no_new_privileges,
+    });
+    // Without ids of their own there is nobody to be a member of.
+    if !user.groups.is_empty() && place.ids.as_ref().is_none_or(|ids| ids.has_group(1)) {
+        process["user"]["additionalGids"] = json!(user.groups);
+    }
+    if let Some(score) = config.resources.oom_score_adj {
+        process["oomScoreAdj"] = json!(score);
+    }
+    Ok(json!({
+        "ociVersion": VERSION,
+        "process": process,
+        "root": { "path": place.root, "readonly": config.read_only },
+        "hostname": config.hostname,
+        "mounts": mounts(config, place, rootless),
+        "linux": linux(config, place, rootless)?,
+    }))
+}
+
+fn open_root(rootfs: &Path) -> Result<OwnedFd, BundleError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(rootfs, flags, Mode::empty())
+        .map_err(|error| BundleError::io("cannot open", rootfs)(error.into()))
+}
+
+fn mount(target: &str, kind: &str, source: impl Into<PathBuf>, options: &[&str]) -> Value {
+    json!({ "destination": target, "type": kind, "source": source.into(), "options": options })
+}
+
+fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
+    let shm_size = format!("size={}", config.shm_size.unwrap_or(64 << 20));
+    let tty_group = place.ids.as_ref().is_none_or(|ids| ids.has_group(5));
+    let mut pts = vec![
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+    ];
+    if tty_group {
+        pts.push("gid=5");
+    }
+    let mut sys = vec!["nosuid", "noexec", "nodev"];
+    if !config.security.privileged {
+        sys.push("ro");
+    }
+    let sys = match rootless && config.network == Network::Host {
+        true => mount(
+            "/sys",
+            "bind",
+            "/sys",
+            &[sys.as_slice(), &["rbind"]].concat(),
+        ),
+        false => mount("/sys", "sysfs", "sysfs", &sys),
+    };
+    let quiet = ["nosuid", "noexec", "nodev"];
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &quiet),
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        mount("/dev/pts", "devpts", "devpts", &pts),
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &[quiet.as_slice(), &["mode=1777", &shm_size]].concat(),
+        ),
+        mount("/dev/mqueue", "mqueue", "mqueue", &quiet),
+        sys,
+    ];
+    let own = |target: &str| config.mounts.iter().any(|known| known.target == target);
+    let mut others: Vec<(String, Value)> = Vec::new();
+    for (host, target) in place
+        .files
+        .iter()
+        .filter(|(host, target)| !own(target) && host.exists())
+    {
+        // A file of the host's itself is not the container's to write.
+        let writable = if host == Path::new(target) {
+            "ro"
+        } else {
+            "rw"
+        };
+        let options = ["rbind", "rprivate", writable];
+        others.push((target.clone(), mount(target, "bind", host, &options)));
+    }
+    for wanted in &config.mounts {
+        others.extend(one(wanted, place).map(|value| (wanted.target.clone(), value)));
+    }
+    others.sort_by_key(|(target, _)| target.matches('/').count());
+    mounts.extend(others.into_iter().map(|(_, value)| value));
+    mounts
+}
+
+/// `None`: a volume that is not kept anywhere.
+fn one(wanted: &Mount, place: &Place) -> Option<Value> {
+    let mut options: Vec<String> = wanted.options.clone();
+    options.push(if wanted.read_only { "ro" } else { "rw" }.to_owned());
+    let (kind, source) = match &wanted.source {
+        Source::Bind {
+            path,
+            recursive,
+            propagation,
+        } => {
+            options.push(if *recursive { "rbind" } else { "bind" }.to_owned());
+            let propagation = match propagation {
+                Propagation::Private => "rprivate",
+                Propagation::Slave => "rslave",
+                Propagation::Shared => "rshared",
+            };
+            options.push(propagation.to_owned());
+            ("bind", path.clone())
+        }
+        Source::Volume { name, .. } => {
+            let path = place.volumes.join(name).join("_data");
+            if !path.is_dir() {
+                return None;
+            }
+            options.push("rbind".to_owned());
+            ("bind", path)
+        }
+        Source::Tmpfs { size, mode } => {
+            options.extend(size.map(|bytes| format!("size={bytes}")));
+            options.push(format!("mode={:o}", mode.unwrap_or(0o1777)));
+            ("tmpfs", PathBuf::from("tmpfs"))
+        }
+    };
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    Some(mount(&wanted.target, kind, source, &options))
+}
+
+fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Value, BundleError> {
+    let security = &config.security;
+    let mut namespaces = vec!["mount", "pid", "ipc", "uts"];
+    if config.network == Network::None {
+        namespaces.push("network");
+    }
+    if rootless {
+        namespaces.push("user");
+    }
+    let namespaces: Vec<Value> = namespaces
+        .iter()
+        .map(|kind| json!({ "type": kind }))
+        .collect();
+    let mut linux = Map::new();
+    linux.insert("namespaces".into(), json!(namespaces));
+    if !security.privileged && !security.unmasked {
+        linux.insert("maskedPaths".into(), json!(HIDDEN));
+        linux.insert("readonlyPaths".into(), json!(READ_ONLY));
+    }
+    if let Some(ids) = &place.ids {
+        let maps = |ranges: &[(u64, u64, u64)]| -> Vec<Value> {
+            let ranges = ranges.iter();
+            ranges
+                .map(|(inside, outside, count)| {
+                    json!({ "containerID": inside, "hostID": outside, "size": count })
+                })
+                .collect()
+        };
+        linux.insert("uidMappings".into(), json!(maps(&ids.users)));
+        linux.insert("gidMappings".into(), json!(maps(&ids.groups)));
+    }
+    let filter = seccomp::runtime_seccomp(security).map_err(BundleError::Seccomp)?;
+    if let Some(filter) = filter {
+        linux.insert("seccomp".into(), filter);
+    }
+    let (devices, rules) = devices(config);
+    if !devices.is_empty() {
+        linux.insert("devices".into(), json!(devices));
+    }
+    let mut resources = resources(&config.resources);
+    if !rootless {
+        resources.insert("devices".into(), json!(rules));
+    }
+    if !resources.is_empty() {
+        linux.insert("resources".into(), Value::Object(resources));
+    }
+    Ok(Value::Object(linux))
+}
+
+/// The nodes to be made, and who may open what: nothing but these and what every container has.
+fn devices(config: &Config) -> (Vec<Value>, Vec<Value>) {
+    let open = config.security.privileged;
+    let mut rules = vec![json!({ "allow": open, "access": "rwm" })];
+    let mut devices = Vec::new();
+    for (host, inside, access) in &config.devices {
+        let Ok(found) = fs::metadata(host) else {
+            continue;
+        };
+        let kind = if found.file_type().is_block_device() {
+            "b"
+        } else {
+            "c"
+        };
+        let (major, minor) = (
+            rustix::fs::major(found.rdev()),
+            rustix::fs::minor(found.rdev()),
+        );
+        devices.push(json!({
+            "path": inside, "type": kind, "major": major, "minor": minor,
+            "fileMode": found.mode() & 0o777, "uid": found.uid(), "gid": found.gid(),
+        }));
+        rules.push(json!({
+            "allow": true, "type": kind, "major": major, "minor": minor, "access": access,
+        }));
+    }
+    (devices, rules)
+}
+
+fn resources(wanted: &Resources) -> Map<String, Value> {
+    let mut resources = Map::new();
+    if let Some(bytes) = wanted.memory {
+        let mut memory = json!({ "limit": bytes });
+        if let Some(both) = wanted.memory_swap {
+            memory["swap"] = json!(both);
+        }
+        resources.insert("memory".into(), memory);
+    }
+    let mut cpu = Map::new();
+    if let Some(cpus) = wanted.cpus {
+        cpu.insert("quota".into(), json!((cpus * 100_000.0) as i64));
+        cpu.insert("period".into(), json!(100_000));
+    }
+    cpu.extend(
+        wanted
+            .cpu_shares
+            .map(|shares| ("shares".to_owned(), json!(shares))),
+    );
+    cpu.extend(
+        wanted
+            .cpuset
+            .as_ref()
+            .map(|list| ("cpus".to_owned(), json!(list))),
+    );
+    if !cpu.is_empty() {
+        resources.insert("cpu".into(), Value::Object(cpu));
+    }
+    if let Some(most) = wanted.pids {
+        resources.insert("pids".into(), json!({ "limit": most }));
+    }
+    resources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rootfs() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(dir.path().join("etc")).expect("mkdir");
+        fs::write(
+            dir.path().join("etc/passwd"),
+            "www:x:33:34::/var/www:/bin/sh\n",
+        )
+        .expect("write");
+        fs::write(dir.path().join("etc/group"), "video:x:44:www\n").expect("write");
+        dir
+    }
+
+    fn spec(config: &Config, ids: Option<Mappings>) -> Result<Value, BundleError> {
+        let dir = rootfs();
+        let place = Place {
+            root: Path::new("rootfs"),
+            rootfs: dir.path(),
+            volumes: Path::new("/volumes"),
+            files: &[(PathBuf::from("/etc/hosts"), "/etc/hosts".to_owned())],
+            ids,
+        };
+        runtime_spec(config, &place)
+    }
+
+    #[test]
+    fn the_container_is_described_as_the_specification_has_it() {
+        let config = Config {
+            hostname: "box".into(),
+            arguments: vec!["sh".into()],
+            environment: vec!["A=1".into()],
+            user: "www".into(),
+            read_only: true,
+            network: Network::None,
+            resources: Resources {
+                memory: Some(7),
+                ulimits: vec![("nofile".into(), 5, u64::MAX)],
+                ..Resources::default()
+            },
+            mounts: vec![Mount {
+                target: "/etc/hosts".into(),
+                source: Source::Tmpfs {
+                    size: Some(9),
+                    mode: None,
+                },
+                read_only: true,
+                options: vec!["noexec".into()],
+            }],
+            ..Config::default()
+        };
+        let spec = spec(&config, None).expect("described");
+        assert_eq!(
+            spec["process"]["user"],
+            json!({ "uid": 33, "gid": 34, "additionalGids": [44] })
+        );
+        assert_eq!(spec["process"]["env"], json!(["A=1", "HOME=/var/www"]));
+        assert_eq!(spec["process"]["cwd"], "/");
+        assert_eq!(spec["process"]["rlimits"][0]["hard"], u64::MAX);
+        assert_eq!(spec["process"]["capabilities"]["effective"], json!([]));
+        assert_eq!(spec["root"], json!({ "path": "rootfs", "readonly": true }));
+        assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 7);
+        assert_eq!(spec["linux"]["resources"]["devices"][0]["allow"], false);
+        let namespaces = spec["linux"]["namespaces"].to_string();
+        assert!(
+            namespaces.contains("network") && !namespaces.contains("user"),
+            "{namespaces}"
+        );
+        let mounts = spec["mounts"].as_array().expect("a list");
+        let hosts: Vec<&Value> = mounts
+            .iter()
+            .filter(|m| m["destination"] == "/etc/hosts")
+            .collect();
+        assert_eq!(hosts.len(), 1, "the person's own goes before ours");
+        assert_eq!(
+            hosts[0]["options"],
+            json!(["noexec", "ro", "size=9", "mode=1777"])
+        );
+        assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    }
+
+    #[test]
+    fn without_root_the_container_is_in_a_user_namespace() {
+        let ids = Mappings {
+            users: vec![(0, 1000, 1)],
+            groups: vec![(0, 1000, 1)],
+        };
+        let spec = spec(&Config::default(), Some(ids)).expect("described");
+        let linux = &spec["linux"];
+        assert!(linux["namespaces"].to_string().contains("user"));
+        assert_eq!(
+            linux["uidMappings"],
+            json!([{ "containerID": 0, "hostID": 1000, "size": 1 }])
+        );
+        assert!(linux["resources"].is_null() && !spec["mounts"].to_string().contains("gid=5"));
+    }
+
+    #[test]
+    fn a_user_that_the_image_does_not_know_is_refused() {
+        let config = Config {
+            user: "nobody-here".into(),
+            ..Config::default()
+        };
+        assert!(matches!(spec(&config, None), Err(BundleError::User(_))));
+    }
+}

@@ -1,0 +1,291 @@
+//! /dev: the devices that every container has, those of the host that it was given, terminals and shared memory
+//! (runtime-spec, config-linux.md, "Default Devices").
+//!
+//! A device node opens a device of the host whoever made it, and a container may make nodes. So nothing but the
+//! devices that are meant can be opened: every mount of the container is `nodev`, and each device is mounted over
+//! its own name from one that is not. This needs no control group, and so holds everywhere. In a user namespace
+//! nobody can make nodes; there, the host's are mounted.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use super::config::Config;
+use super::inroot;
+use super::spec::Failure;
+use super::sys::{self, ATTR_NO_DEV, mode};
+use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach, clone_tree, make, mount_at};
+
+/// (name, major, minor).
+pub(super) const DEFAULT: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+/// What a container has of its own in /dev, also when it gets all of the host's.
+const OWN: [&str; 8] = [
+    "console", "core", "fd", "mqueue", "ptmx", "pts", "shm", "stdin",
+];
+/// Directories in /dev are not deeper.
+const DEEPEST: usize = 8;
+
+/// A device that a container is to have.
+pub(super) struct Device {
+    /// The path in the container.
+    path: PathBuf,
+    origin: Origin,
+}
+
+enum Origin {
+    /// A node to be made.
+    Node {
+        kind: FileType,
+        number: u64,
+        mode: Mode,
+        owner: (u32, u32),
+    },
+    /// The host's, a mount that is attached nowhere.
+    Tree(OwnedFd),
+}
+
+/// Takes them from the host, while it is in sight.
+pub(super) fn take(config: &Config, rootless: bool) -> Result<Vec<Device>, Failure> {
+    let mut devices = Vec::new();
+    for (name, major, minor) in DEFAULT {
+        let path = Path::new("/dev").join(name);
+        let origin = match rootless {
+            true => tree(&path)?,
+            false => Origin::Node {
+                kind: FileType::CharacterDevice,
+                number: rustix::fs::makedev(major, minor),
+                mode: mode(0o666),
+                owner: (0, 0),
+            },
+        };
+        devices.push(Device { path, origin });
+    }
+    for (host, inside, _) in &config.devices {
+        take_all(host, Path::new(inside), rootless, &mut devices)?;
+    }
+    if config.security.privileged {
+        let all = Path::new("/dev");
+        take_all(all, all, rootless, &mut devices)?;
+    }
+    Ok(devices)
+}
+
+/// The device at `host`, or all of a directory.
+fn take_all(
+    host: &Path,
+    inside: &Path,
+    rootless: bool,
+    devices: &mut Vec<Device>,
+) -> Result<(), Failure> {
+    let failed = |path: &Path| {
+        let what = format!("device {}", path.display());
+        move |error: io::Error| Failure::new(what, error)
+    };
+    let mut left = vec![(host.to_owned(), inside.to_owned(), 0)];
+    while let Some((path, target, depth)) = left.pop() {
+        // The one that was named may be a link; what is found in a directory may not.
+        let found = match depth {
+            0 => std::fs::metadata(&path).map_err(failed(&path))?,
+            _ => match std::fs::symlink_metadata(&path) {
+                Ok(found) => found,
+                Err(_) => continue,
+            },
+        };
+        if found.is_dir() && depth < DEEPEST {
+            for entry in std::fs::read_dir(&path).map_err(failed(&path))?.flatten() {
+                let name = entry.file_name();
+                let own = host == Path::new("/dev") && depth == 0;
+                if !(own && OWN.iter().any(|known| name == *known)) {
+                    left.push((entry.path(), target.join(name), depth + 1));
+                }
+            }
+            continue;
+        }
+        let kind = found.file_type();
+        if !kind.is_char_device() && !kind.is_block_device() {
+            if depth == 0 {
+                return Err(failed(&path)(io::Error::other("it is no device node")));
+            }
+            continue;
+        }
+        if devices.iter().any(|known| known.path == target) {
+            continue;
+        }
+        let origin = match rootless {
+            // One that cannot be had is not among all that can.
+            true if depth > 0 => match tree(&path) {
+                Ok(origin) => origin,
+                Err(_) => continue,
+            },
+            true => tree(&path)?,
+            false => Origin::Node {
+                kind: FileType::from_raw_mode(found.mode()),
+                number: found.rdev(),
+                mode: mode(found.mode() & 0o7777),
+                owner: (found.uid(), found.gid()),
+            },
+        };
+        devices.push(Device {
+            path: target,
+            origin,
+        });
+    }
+    Ok(())
+}
+
+fn tree(path: &Path) -> Result<Origin, Failure> {
+    let tree = clone_tree(CWD, path, false);
+    tree.map(Origin::Tree)
+        .map_err(|e| Failure::new(path.to_string_lossy(), e))
+}
+
+/// Makes /dev: the directory itself and its pts. `tty_group` tells whether there is a group 5.
+pub(super) fn mount(
+    root: &OwnedFd,
+    config: &Config,
+    devices: &[Device],
+    tty_group: bool,
+) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let size = [("mode", "0755"), ("size", "65536k")];
+    let dev = mount_at(root, "dev", "tmpfs", &size, NO_SUID)?;
+    place(root, &dev, devices, config.security.privileged)?;
+    let links = [
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+        ("/proc/kcore", "core"),
+    ];
+    for (target, link) in links {
+        rustix::fs::symlinkat(target, &dev, link)
+            .map_err(|e| Failure::new(format!("/dev/{link}"), e))?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        rustix::fs::mkdirat(&dev, name, mode(0o755))
+            .map_err(|e| Failure::new(format!("/dev/{name}"), e))?;
+    }
+    let mut options = vec![("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    if tty_group {
+        options.push(("gid", "5"));
+    }
+    let pts = mount_at(&dev, "pts", "devpts", &options, NO_SUID | NO_EXEC)?;
+    let shm_size = config.shm_size.unwrap_or(64 << 20).to_string();
+    let shared = [("mode", "1777"), ("size", shm_size.as_str())];
+    mount_at(&dev, "shm", "tmpfs", &shared, NO_SUID | NO_DEV | NO_EXEC)?;
+    match make("mqueue", &[], NO_SUID | NO_DEV | NO_EXEC) {
+        Ok(queues) => inroot::mount_point(&dev, "mqueue")
+            .and_then(|target| attach(queues, target))
+            .map_err(|e| Failure::new("mounting mqueue at /dev/mqueue", e))?,
+        // A kernel without POSIX message queues.
+        Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {}
+        Err(error) => return Err(Failure::new("mounting mqueue at /dev/mqueue", error)),
+    }
+    Ok((dev, pts))
+}
+
+/// Puts the devices at their places; afterwards no other node can be opened in /dev.
+fn place(
+    root: &OwnedFd,
+    dev: &OwnedFd,
+    devices: &[Device],
+    privileged: bool,
+) -> Result<(), Failure> {
+    let failed = |device: &Device| {
+        let what = format!("making device {}", device.path.display());
+        move |error: io::Error| Failure::new(what, error)
+    };
+    let mut opened = Vec::new();
+    for device in devices {
+        let tree = match &device.origin {
+            Origin::Tree(_) => None,
+            Origin::Node { .. } => node(dev, device).map_err(failed(device))?,
+        };
+        opened.push((device, tree));
+    }
+    if !privileged {
+        sys::set_mount_attributes(dev, ATTR_NO_DEV, false)
+            .map_err(|e| Failure::new("making /dev nodev", e))?;
+    }
+    for (device, made) in &opened {
+        let tree = match (&device.origin, made) {
+            (Origin::Tree(tree), _) => tree,
+            (_, Some(tree)) => tree,
+            (_, None) => continue,
+        };
+        let target = match device.path.strip_prefix("/dev") {
+            Ok(inside) => inroot::make_file(dev, &Path::new("/").join(inside)),
+            Err(_) => inroot::make_file(root, &device.path),
+        };
+        target
+            .and_then(|target| attach(tree, target))
+            .map_err(failed(device))?;
+    }
+    Ok(())
+}
+
+/// Makes a node in /dev, and gives a mount of it that is not `nodev`. One that belongs elsewhere loses its name.
+fn node(dev: &OwnedFd, device: &Device) -> io::Result<Option<OwnedFd>> {
+    let Origin::Node {
+        kind,
+        number,
+        mode,
+        owner: (uid, gid),
+    } = &device.origin
+    else {
+        return Ok(None);
+    };
+    let inside = device.path.strip_prefix("/dev").ok();
+    let name = match inside {
+        Some(inside) => inside.file_name().ok_or(Errno::INVAL)?.to_owned(),
+        None => ".device".into(),
+    };
+    let above = inside.and_then(Path::parent).unwrap_or(Path::new(""));
+    let directory = inroot::make_dir_all(dev, &Path::new("/").join(above))?;
+    // A name for mknodat(2) has no slash and no zero byte: it is a component of a path.
+    rustix::fs::mknodat(&directory, name.as_bytes(), *kind, *mode, *number)?;
+    let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(&directory, name.as_bytes(), owner.0, owner.1, nofollow)?;
+    let tree = clone_tree(&directory, Path::new(&name), false)?;
+    if inside.is_none() {
+        rustix::fs::unlinkat(&directory, name.as_bytes(), AtFlags::empty())?;
+    }
+    Ok(Some(tree))
+}
+
+/// A new empty file to mount something on.
+pub(super) fn empty_file(directory: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, mode(0o666))?)
+}
+
+/// Mounts the terminal over /dev/console, as docker does.
+pub(super) fn mount_console(dev: &OwnedFd, slave: &OwnedFd) -> io::Result<()> {
+    let tree = clone_tree(slave, Path::new(""), false)?;
+    attach(tree, empty_file(dev, "console")?)
+}
+
+/// Whether a file of the host is one of the devices that every container has.
+pub(super) fn is_default(path: &Path) -> bool {
+    let Ok(found) = std::fs::metadata(path) else {
+        return false;
+    };
+    let number = found.rdev();
+    found.file_type().is_char_device()
+        && DEFAULT
+            .iter()
+            .any(|(_, major, minor)| number == rustix::fs::makedev(*major, *minor))
+}

@@ -1,0 +1,116 @@
+//! Bundles run unchanged under the runtimes that others have made, by root and by an ordinary user.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use strata_tests::both::{Side, tools_image};
+use strata_tests::command::{Ran, run, tool};
+use strata_tests::user::User;
+
+const RUNTIMES: [&str; 2] = ["crun", "runc"];
+
+/// Runs a bundle to its end.
+fn run_bundle(side: &Side, id: u32, runtime: &str, bundle: &Path) -> Ran {
+    let state = side.shared(&format!(
+        "state-{runtime}-{}",
+        bundle.display().to_string().len()
+    ));
+    let program = tool(runtime);
+    let inner = match side.rootless {
+        false => Command::new(&program),
+        true => User::new(&side.place, id).command(&program),
+    };
+    // Older runtimes refuse a machine that has both versions of control groups.
+    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
+    let mut command = Command::new(tool("unshare"));
+    command.args(["-m", "sh", "-c", script, "sh"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    if side.rootless {
+        command.current_dir("/");
+    }
+    command.arg("--root").arg(&state);
+    if side.rootless && runtime == "crun" {
+        command.arg("--cgroup-manager=disabled");
+    }
+    let name = format!("strata-test-{}-{runtime}", std::process::id());
+    run(command.args(["run", "--bundle"]).arg(bundle).arg(name))
+}
+
+#[test]
+fn crun_and_runc_run_what_an_image_says() {
+    Side::each(61_140, |s| {
+        let bundle = s.shared("out").join("bundle");
+        let at = bundle.to_str().expect("text");
+        let script = "id -u; pwd; cat one; cat /proc/self/attr/current 2>/dev/null; grep -E '^(CapBnd|Seccomp|NoNewPrivs):' /proc/self/status; cat /in/file; cat /vol/seed; hostname 2>/dev/null; exit 7";
+        let shared = s.shared("shared");
+        fs::write(shared.join("file"), "shared\n").expect("write");
+        let volume = format!("{}:/in:ro", shared.display());
+        let args = [
+            "bundle",
+            "-v",
+            &volume,
+            "--security-opt",
+            "no-new-privileges",
+            "--tmpfs",
+            "/t",
+            "--cap-drop",
+            "MKNOD",
+            "--hostname",
+            "box",
+            &s.reference,
+            at,
+            "sh",
+            "-c",
+            script,
+        ];
+        s.strata.run(&args).ok();
+        for runtime in RUNTIMES {
+            let ran = run_bundle(s, 61_140, runtime, &bundle);
+            assert_eq!(ran.code(), 7, "{}", ran.story());
+            let out = ran.out();
+            assert!(out.starts_with("0\n/data\none\n"), "{}", ran.story());
+            assert!(
+                out.contains("CapBnd:\t00000000a00425fb")
+                    && out.contains("Seccomp:\t2")
+                    && out.contains("NoNewPrivs:\t1"),
+                "{}",
+                ran.story()
+            );
+            assert!(out.contains("shared\nseed"), "{}", ran.story());
+        }
+        // A bundle is not written over something.
+        s.strata
+            .run(&["bundle", &s.reference, at])
+            .refused()
+            .says("not an empty directory");
+    });
+}
+
+#[test]
+fn a_bundle_filters_system_calls_and_hides_the_host() {
+    let s = Side::new(61_141, false, &tools_image());
+    let bundle = s.shared("out").join("bundle");
+    let script = "unshare -U true 2>/dev/null || echo refused; mknod /n c 1 5 && head -c 1 /n | wc -c; \
+        mknod /m b 7 0; head -c 1 /m 2>/dev/null | wc -c; cat /proc/kcore 2>/dev/null | head -c 1 | wc -c; (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo read-only";
+    let args = [
+        "bundle",
+        "--network",
+        "none",
+        &s.reference,
+        bundle.to_str().expect("text"),
+        "sh",
+        "-c",
+        script,
+    ];
+    s.strata.run(&args).ok();
+    let config: Value =
+        serde_json::from_slice(&fs::read(bundle.join("config.json")).expect("read")).expect("JSON");
+    assert_eq!(config["ociVersion"], "1.0.2");
+    assert_eq!(config["hostname"], "bundle");
+    for runtime in RUNTIMES {
+        let ran = run_bundle(&s, 61_141, runtime, &bundle);
+        assert_eq!(ran.out(), "refused\n1\n0\n0\nread-only", "{}", ran.story());
+    }
+}
