@@ -34,7 +34,7 @@ fn run_bundle(side: &Side, id: u32, runtime: &str, bundle: &Path) -> Ran {
     if side.rootless && runtime == "crun" {
         command.arg("--cgroup-manager=disabled");
     }
-    let name = format!("strata-test-{}-{runtime}", std::process::id());
+    let name = format!("strata-test-{}-{id}-{runtime}", std::process::id());
     run(command.args(["run", "--bundle"]).arg(bundle).arg(name))
 }
 
@@ -92,7 +92,7 @@ fn crun_and_runc_run_what_an_image_says() {
 fn a_bundle_filters_system_calls_and_hides_the_host() {
     let s = Side::new(61_141, false, &tools_image());
     let bundle = s.shared("out").join("bundle");
-    let script = "unshare -U true 2>/dev/null || echo refused; mknod /n c 1 5 && head -c 1 /n | wc -c; \
+    let script = "unshare -U true 2>/dev/null || echo refused; rm -f /n /m; mknod /n c 1 5 && head -c 1 /n | wc -c; \
         mknod /m b 7 0; head -c 1 /m 2>/dev/null | wc -c; cat /proc/kcore 2>/dev/null | head -c 1 | wc -c; (echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo read-only";
     let args = [
         "bundle",

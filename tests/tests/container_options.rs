@@ -317,16 +317,22 @@ fn control_groups_limit_what_root_may_limit_and_say_so_to_others() {
             "{}",
             hungry.story()
         );
-        let left = |path: &str| {
-            fs::read_dir(path).map_or(0, |found| {
-                found.flatten().filter(|e| e.path().is_dir()).count()
-            })
-        };
-        assert_eq!(
-            left("/sys/fs/cgroup/memory/strata").min(1),
-            0,
-            "groups go with their containers"
-        );
+        let ran = s.strata.run(&[
+            "run",
+            "--name",
+            "kept",
+            "--memory",
+            "64m",
+            &s.reference,
+            "true",
+        ]);
+        ran.ok();
+        let kept = fs::read_dir(s.strata.root().join("containers"))
+            .expect("list")
+            .next();
+        let id = kept.expect("one").expect("entry").file_name();
+        let group = std::path::Path::new("/sys/fs/cgroup/memory/strata").join(id);
+        assert!(!group.exists(), "the group goes when the program has ended");
     });
 }
 

@@ -34,6 +34,8 @@ pub(super) const DEFAULT: [(&str, u32, u32); 6] = [
 const OWN: [&str; 8] = [
     "console", "core", "fd", "mqueue", "ptmx", "pts", "shm", "stdin",
 ];
+/// The name in /dev of a device that belongs elsewhere, while it is being made.
+const ELSEWHERE: &str = ".elsewhere";
 /// Directories in /dev are not deeper.
 const DEEPEST: usize = 8;
 
@@ -211,7 +213,7 @@ fn place(
     for device in devices {
         let tree = match &device.origin {
             Origin::Tree(_) => None,
-            Origin::Node { .. } => node(dev, device).map_err(failed(device))?,
+            Origin::Node { .. } => node(root, dev, device).map_err(failed(device))?,
         };
         opened.push((device, tree));
     }
@@ -236,8 +238,9 @@ fn place(
     Ok(())
 }
 
-/// Makes a node in /dev, and gives a mount of it that is not `nodev`. One that belongs elsewhere loses its name.
-fn node(dev: &OwnedFd, device: &Device) -> io::Result<Option<OwnedFd>> {
+/// Makes a node in /dev, and gives a mount of it that is not `nodev`, to be put over it. One that belongs elsewhere is
+/// put there at once, and loses its name in /dev.
+fn node(root: &OwnedFd, dev: &OwnedFd, device: &Device) -> io::Result<Option<OwnedFd>> {
     let Origin::Node {
         kind,
         number,
@@ -250,20 +253,21 @@ fn node(dev: &OwnedFd, device: &Device) -> io::Result<Option<OwnedFd>> {
     let inside = device.path.strip_prefix("/dev").ok();
     let name = match inside {
         Some(inside) => inside.file_name().ok_or(Errno::INVAL)?.to_owned(),
-        None => ".device".into(),
+        None => ELSEWHERE.into(),
     };
     let above = inside.and_then(Path::parent).unwrap_or(Path::new(""));
     let directory = inroot::make_dir_all(dev, &Path::new("/").join(above))?;
-    // A name for mknodat(2) has no slash and no zero byte: it is a component of a path.
     rustix::fs::mknodat(&directory, name.as_bytes(), *kind, *mode, *number)?;
     let owner = (Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)));
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(&directory, name.as_bytes(), owner.0, owner.1, nofollow)?;
     let tree = clone_tree(&directory, Path::new(&name), false)?;
-    if inside.is_none() {
-        rustix::fs::unlinkat(&directory, name.as_bytes(), AtFlags::empty())?;
+    if inside.is_some() {
+        return Ok(Some(tree));
     }
-    Ok(Some(tree))
+    attach(&tree, inroot::make_file(root, &device.path)?)?;
+    rustix::fs::unlinkat(&directory, name.as_bytes(), AtFlags::empty())?;
+    Ok(None)
 }
 
 /// A new empty file to mount something on.

@@ -16,9 +16,7 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
 use super::config::Network;
 use super::spec::{Failure, Spec};
 use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
-use super::trees::{
-    NO_DEV, NO_EXEC, NO_SUID, attach, attach_at, clone_tree, kind_of, make, mount_at,
-};
+use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach, attach_at, clone_tree, kind_of, make};
 use super::{devices, inroot, mounts, trees};
 use crate::driver::{Driver as _, Overlay, Stack};
 use crate::userns::{Ids, Privilege};
@@ -78,10 +76,8 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     // Group 5 is tty by convention; a namespace with one id has no such group.
     let tty_group = Ids::here().is_ok_and(|ids| ids.has_group(5));
     let devices = devices::take(&spec.config, spec.rootless)?;
-    let host_sys = spec
-        .rootless
-        .then(|| clone_tree(CWD, Path::new("/sys"), true));
-    // A user namespace may have a new /proc only while it sees the host's, whole.
+    // A user namespace may have a new /proc and /sys only while it sees the host's, whole.
+    let new_sys = make_sys(spec);
     let proc = make("proc", &[], NO_SUID | NO_DEV | NO_EXEC).map_err(|error| Failure {
         code: 125,
         message: format!(
@@ -99,7 +95,7 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     }
     let (dev, pts) = devices::mount(&root, &spec.config, &devices, tty_group)?;
     mount_proc(spec, &root, &dev, &proc)?;
-    mount_sys(spec, &root, &dev, host_sys)?;
+    mount_sys(spec, &root, &dev, new_sys)?;
     mounts::place(spec, &root, &taken)?;
     Ok(Root { root, dev, pts })
 }
@@ -158,46 +154,44 @@ fn mount_proc(spec: &Spec, root: &OwnedFd, dev: &OwnedFd, proc: &OwnedFd) -> Res
     mask(proc, dev, below(&HIDDEN, "/proc/")).map_err(|e| Failure::new("masking parts of /proc", e))
 }
 
-/// A new /sys shows the network that this process is in. A user namespace has none for the host's network, and is
-/// shown the host's /sys.
+/// A new /sys, which shows the network that this process is in. In a user namespace, the host's network has none but
+/// the host's /sys.
+fn make_sys(spec: &Spec) -> io::Result<OwnedFd> {
+    let writable = spec.config.security.privileged;
+    let quiet = NO_SUID | NO_DEV | NO_EXEC;
+    let attributes = if writable {
+        quiet
+    } else {
+        quiet | trees::READ_ONLY
+    };
+    if !spec.rootless || spec.config.network == Network::None {
+        match make("sysfs", &[], attributes) {
+            Err(error) if spec.rootless && error.kind() == io::ErrorKind::PermissionDenied => {}
+            made => return made,
+        }
+    }
+    let tree = clone_tree(CWD, Path::new("/sys"), true)?;
+    let quiet = ATTR_NO_SUID | ATTR_NO_DEV | ATTR_NO_EXEC;
+    let all = if writable {
+        quiet
+    } else {
+        quiet | ATTR_READ_ONLY
+    };
+    sys::set_mount_attributes(&tree, all, true)?;
+    Ok(tree)
+}
+
 fn mount_sys(
     spec: &Spec,
     root: &OwnedFd,
     dev: &OwnedFd,
-    host: Option<io::Result<OwnedFd>>,
+    tree: io::Result<OwnedFd>,
 ) -> Result<(), Failure> {
-    let (mut attributes, mut all) = (
-        NO_SUID | NO_DEV | NO_EXEC,
-        ATTR_NO_SUID | ATTR_NO_DEV | ATTR_NO_EXEC,
-    );
-    if !spec.config.security.privileged {
-        attributes |= trees::READ_ONLY;
-        all |= ATTR_READ_ONLY;
-    }
-    let new = match (&host, spec.config.network) {
-        (Some(_), Network::Host) => None,
-        (Some(_), Network::None) => make("sysfs", &[], attributes).ok(),
-        (None, _) => Some(mount_at(root, "sys", "sysfs", &[], attributes)?),
+    let attached = || -> io::Result<OwnedFd> {
+        attach(tree?, inroot::mount_point(root, "sys")?)?;
+        inroot::open_path(root, Path::new("sys"))
     };
-    let sys = match (new, host) {
-        (Some(new), None) => new,
-        (Some(new), Some(_)) => {
-            inroot::mount_point(root, "sys")
-                .and_then(|target| attach(&new, target))
-                .map_err(|e| Failure::new("mounting sysfs at /sys", e))?;
-            new
-        }
-        (None, host) => {
-            let attached = || -> io::Result<()> {
-                let tree = host.transpose()?.ok_or(Errno::NODEV)?;
-                sys::set_mount_attributes(&tree, all, true)?;
-                attach(&tree, inroot::mount_point(root, "sys")?)
-            };
-            attached().map_err(|e| Failure::new("mounting the host's /sys", e))?;
-            inroot::open_path(root, Path::new("sys"))
-                .map_err(|e| Failure::new("opening /sys", e))?
-        }
-    };
+    let sys = attached().map_err(|e| Failure::new("mounting /sys", e))?;
     if !spec.is_masked() {
         return Ok(());
     }
