@@ -123,7 +123,7 @@ fn list(store: &Store, args: &Ls) -> Result<ExitCode> {
                     "false" | "0" => false,
                     _ => bail!("invalid filter {filter:?}: dangling is true or false"),
                 };
-                volumes.retain(|v| !users.contains_key(&v.name) == wanted);
+                volumes.retain(|v| users.contains_key(&v.name) != wanted);
             }
             _ => bail!("invalid filter {filter:?}: it is name=, label= or dangling="),
         }

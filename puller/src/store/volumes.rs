@@ -182,7 +182,7 @@ impl Store {
             let path = entry.path();
             // One that is removed meanwhile uses nothing any more.
             let config = Config::read(&path).map_err(VolumeError::io("cannot read", &path))?;
-            for name in config.iter().flat_map(|config| volume_names(config)) {
+            for name in config.iter().flat_map(volume_names) {
                 let id = entry.file_name().to_string_lossy().into_owned();
                 users.entry(name.0.to_owned()).or_default().push(id);
             }

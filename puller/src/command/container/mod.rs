@@ -31,7 +31,7 @@ enum Command {
     Prune(prune::Args),
     #[command(visible_alias = "remove")]
     Rm(command::rm::Args),
-    Run(command::run::Args),
+    Run(Box<command::run::Args>),
     #[command(visible_alias = "umount")]
     Unmount(command::umount::Args),
 }
@@ -47,7 +47,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         Command::Mount(args) => command::mount::run(settings, args),
         Command::Prune(args) => prune::run(settings, &args),
         Command::Rm(args) => command::rm::run(settings, args),
-        Command::Run(args) => command::run::run(settings, args),
+        Command::Run(args) => command::run::run(settings, *args),
         Command::Unmount(args) => command::umount::run(settings, args),
     }
 }

@@ -156,7 +156,7 @@ impl Profile {
                     value["errnoRet"] = json!(number);
                 }
                 if !rule.conditions.is_empty() {
-                    let conditions = rule.conditions.iter().map(Condition::to_runtime);
+                    let conditions = rule.conditions.iter().map(|one| one.to_runtime());
                     value["args"] = json!(conditions.collect::<Vec<_>>());
                 }
                 value
@@ -187,7 +187,7 @@ impl Action {
 }
 
 impl Condition {
-    fn to_runtime(&self) -> Value {
+    fn to_runtime(self) -> Value {
         let (word, value, second) = match self.test {
             Test::NotEqual => ("SCMP_CMP_NE", self.value, 0),
             Test::Less => ("SCMP_CMP_LT", self.value, 0),
