@@ -5,11 +5,11 @@
 //! memory of the machine is left to what is read.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// What memory, offset and length must be multiples of to be written past the page cache.
 pub const ALIGN: usize = 4096;
@@ -145,26 +145,38 @@ impl DirectFile {
     }
 }
 
-/// Writes all of `bytes` at `offset` through the page cache, which lets go of them as soon as they are on the
-/// disk (`RWF_DONTCACHE`, Linux 6.14): what is not read again takes no memory from the rest, and nobody waits
-/// for the disk. Where kernel or file system cannot do that it is a plain write.
-pub fn write_passing(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
-    /// linux/fs.h.
-    const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-    while !bytes.is_empty() {
-        let count = match pwritev2(file, &[IoSlice::new(bytes)], offset, DONTCACHE) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => count,
-            Err(Errno::INTR) => continue,
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
-                return file.write_all_at(bytes, offset);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        offset += count as u64;
-        bytes = &bytes[count..];
+/// How fast a disk takes what goes past the page cache. On a slow one the cache is the better way: who writes is
+/// then not held up by the disk.
+#[derive(Debug, Default)]
+pub struct Pace {
+    spent: Duration,
+    written: u64,
+}
+
+impl Pace {
+    /// Bytes a second.
+    const SLOW: f64 = 200e6;
+    /// What is known after less is chance.
+    const KNOWN: Duration = Duration::from_millis(100);
+
+    /// Writes to `file`, past the cache unless the disk was slow so far.
+    pub fn write(&mut self, file: &mut DirectFile, bytes: &[u8]) -> io::Result<()> {
+        if self.is_slow() {
+            file.through_cache();
+        }
+        let began = Instant::now();
+        file.write(bytes)?;
+        if file.is_direct() {
+            self.spent += began.elapsed();
+            self.written += bytes.len() as u64;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Whether the disk was slow so far.
+    pub fn is_slow(&self) -> bool {
+        self.spent > Self::KNOWN && (self.written as f64) < Self::SLOW * self.spent.as_secs_f64()
+    }
 }
 
 #[cfg(test)]
@@ -201,13 +213,23 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_through_the_cache_is_in_the_file() {
-        let file = tempfile::tempfile().expect("a file");
-        let whole: Vec<u8> = (0..WORTH + 777).map(|i| (i ^ (i >> 9)) as u8).collect();
-        write_passing(&file, &whole[5..], 5).expect("write");
-        write_passing(&file, &whole[..5], 0).expect("write");
-        let mut read = vec![0; whole.len()];
-        file.read_exact_at(&mut read, 0).expect("read");
-        assert!(read == whole);
+    fn a_slow_disk_is_given_the_cache() {
+        let file = tempfile::tempfile_in(".").expect("a file");
+        let mut target = DirectFile::new(file, 0);
+        let mut batch = Batch::new(WORTH, 0);
+        batch.take(&vec![7; WORTH]);
+        let mut pace = Pace::default();
+        pace.write(&mut target, batch.bytes()).expect("write");
+        let direct = target.is_direct();
+        pace.spent = Duration::from_secs(1);
+        assert!(!direct || pace.is_slow());
+        pace.written = 300_000_000;
+        assert!(!pace.is_slow());
+        pace.written = 100_000_000;
+        pace.write(&mut target, batch.bytes()).expect("write");
+        assert!(!target.is_direct());
+        let mut read = vec![0; 2 * WORTH];
+        target.file().read_exact_at(&mut read, 0).expect("read");
+        assert!(read.iter().all(|byte| *byte == 7));
     }
 }

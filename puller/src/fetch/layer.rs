@@ -23,6 +23,8 @@ use crate::transfer::{Follower, Partial, follow};
 pub(super) struct Fetcher {
     pub(super) store: Arc<Store>,
     pub(super) unpack: UnpackOptions,
+    /// The layer that decides how long all takes.
+    pub(super) first: Option<usize>,
     pub(super) keep_blobs: bool,
     pub(super) supply: Supply,
     pub(super) progress: Arc<dyn Progress>,
@@ -73,7 +75,7 @@ impl Fetcher {
         layer: &LayerPlan,
     ) -> Result<Fetched, LayerFailure> {
         let (store, blob) = (self.store.clone(), layer.blob.clone());
-        let options = self.unpack.clone();
+        let options = self.options(item);
         let progress = self.progress.clone();
         let work = move || -> Result<_, LayerFailure> {
             let mut file = File::open(path)?;
@@ -186,13 +188,20 @@ impl Fetcher {
         (kept, result)
     }
 
+    fn options(&self, item: usize) -> UnpackOptions {
+        UnpackOptions {
+            yielding: self.first != Some(item),
+            ..self.unpack.clone()
+        }
+    }
+
     async fn unpack(
         &self,
         item: usize,
         follower: Follower,
         staging: Staging,
     ) -> Result<(Staging, LayerMeta), LayerFailure> {
-        let options = self.unpack.clone();
+        let options = self.options(item);
         let progress = self.progress.clone();
         let work = move || -> Result<_, LayerError> {
             let report = |bytes| progress.event(Event::Unpacked { item, bytes });

@@ -186,6 +186,7 @@ async fn bring(
     let fetcher = Fetcher {
         store: store.clone(),
         unpack,
+        first: wanted.first().copied(),
         keep_blobs: options.keep_blobs,
         supply,
         progress: progress.clone(),

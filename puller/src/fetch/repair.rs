@@ -120,6 +120,7 @@ async fn fetched(
             let fetcher = Fetcher {
                 store: store.clone(),
                 unpack: store.unpack_options(),
+                first: Some(item),
                 keep_blobs: false,
                 supply: Supply::Registry(registry, repository.clone()),
                 progress: progress.clone(),

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two rounds; a pull that is done by then needs none.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Writes back now and then, on a thread of its own, until it is dropped.
 pub(super) struct Writeback {

@@ -13,10 +13,12 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use strata_oci::direct::Pace;
 
 use super::attributes::{Attributes, Metadata};
 use super::confine;
 use super::error::{LayerError, Refusal};
+use super::large;
 use super::meta::{escape, write_json};
 use super::name::{self, Name};
 use super::options::{Ownership, UnpackOptions};
@@ -58,6 +60,7 @@ pub(super) fn extract<R: BufRead>(
         opaque: BTreeSet::new(),
         kept: Vec::new(),
         content_size: 0,
+        pace: Pace::default(),
     };
     while let Some(entry) = extractor.reader.next()? {
         extractor.record_raw()?;
@@ -83,6 +86,7 @@ pub(super) struct Extractor<'a, R> {
     pub(super) opaque: BTreeSet<Vec<u8>>,
     kept: Vec<Kept>,
     content_size: u64,
+    pace: Pace,
 }
 
 impl<R: BufRead> Extractor<'_, R> {
@@ -199,6 +203,10 @@ impl<R: BufRead> Extractor<'_, R> {
                 .map_err(LayerError::io("write", &self.layer.join(record::FILE)))?;
         }
         match sparse {
+            None if size >= large::FROM && !self.options.holes => {
+                let (pace, reader) = (&mut self.pace, &mut self.reader);
+                large::write(&file, path, reader, pace)?;
+            }
             None => self.content(&file, path, size)?,
             Some(segments) => self.segments(&file, path, size, segments)?,
         }

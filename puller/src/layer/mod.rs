@@ -18,6 +18,7 @@ mod extract;
 mod finish;
 mod flatten;
 mod inflate;
+mod large;
 mod mend;
 mod meta;
 mod model;
@@ -47,7 +48,7 @@ pub use verify::{Verdict, verify};
 
 /// Unpacks a layer (gzip, zstd or plain) into `dir`, an existing directory that nobody else can
 /// write to: `fs/`, `record.zst` and `layer.json` are made there. Reads `compressed` to its end, and
-/// tells `progress` the bytes of the archive so far. Blocking; uses two more threads while it runs.
+/// tells `progress` the bytes of the archive so far. Blocking; uses three threads while it runs.
 ///
 /// Nothing is synced: whoever publishes the directory does that once for all layers. After an error
 /// the directory holds rubbish. An error of `compressed` itself comes back as [`LayerError::Read`].
@@ -57,9 +58,13 @@ pub fn unpack<R: Read + Send>(
     options: &UnpackOptions,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<LayerMeta, LayerError> {
-    let done = pipeline::run(compressed, &options.limits, progress, |archive| {
-        extract::extract(archive, dir, options)
-    })?;
+    let done = pipeline::run(
+        compressed,
+        &options.limits,
+        options.yielding,
+        progress,
+        |archive| extract::extract(archive, dir, options),
+    )?;
     let path = |path: &Vec<u8>| match path.as_slice() {
         [] => ".".to_owned(),
         path => meta::escape(path),

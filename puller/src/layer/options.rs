@@ -133,4 +133,7 @@ pub struct UnpackOptions {
     pub holes: bool,
     /// How far.
     pub limits: Limits,
+    /// Whether this layer lets others have the processors first: of many that are unpacked at once the largest decides
+    /// how long all takes.
+    pub yielding: bool,
 }

@@ -25,6 +25,8 @@ const BUFFERS: usize = 8;
 const LEAST: usize = 3;
 /// How many buffers all layers together have at most, those that each needs aside.
 const TOGETHER: usize = 32;
+/// How much lower the priority of a layer that others wait less for is (setpriority(2); a thread's own, on Linux).
+const BACK: i32 = 10;
 /// The ratio is looked at beyond this part of the byte limit: a small layer does no harm by it.
 const RATIO_FROM: u64 = 256;
 
@@ -108,16 +110,17 @@ pub(super) struct Done<T> {
     pub(super) written: T,
 }
 
-/// Sends a layer through: inflates here, hashes and runs `write` on two threads of their own.
-/// `progress` is told the bytes of the archive so far.
+/// Sends a layer through: inflates, hashes and runs `write` on three threads of their own, which let others go
+/// first if they are `yielding`. `progress` is told the bytes of the archive so far.
 pub(super) fn run<R, T>(
     compressed: R,
     limits: &Limits,
+    yielding: bool,
     progress: &(dyn Fn(u64) + Sync),
     write: impl FnOnce(Source) -> Result<T, LayerError> + Send,
 ) -> Result<Done<T>, LayerError>
 where
-    R: Read,
+    R: Read + Send,
     T: Send,
 {
     let (hash_to, hash_from) = sync_channel::<Arc<Chunk>>(BUFFERS);
@@ -127,16 +130,33 @@ where
         current: None,
         position: 0,
     };
+    let step_back = move || {
+        if yielding {
+            // A help and no promise: without it all layers get equal turns.
+            let _ = rustix::process::setpriority_process(None, BACK);
+        }
+    };
     thread::scope(|scope| {
         let hashing = scope.spawn(move || {
+            step_back();
             let mut digester = Digester::new(Algorithm::Sha256);
             for chunk in hash_from {
                 digester.update(&chunk.bytes[..chunk.filled]);
             }
             digester.finish()
         });
-        let writing = scope.spawn(move || write(source));
-        let inflated = inflate(compressed, limits, progress, [hash_to, write_to]);
+        let writing = scope.spawn(move || {
+            step_back();
+            write(source)
+        });
+        // Not here: this thread has other work afterwards, and an ordinary user cannot raise a priority again.
+        let inflating = scope.spawn(move || {
+            step_back();
+            inflate(compressed, limits, progress, [hash_to, write_to])
+        });
+        let inflated = inflating
+            .join()
+            .unwrap_or_else(|panic| resume_unwind(panic));
         let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
         let diff_id = hashing.join().unwrap_or_else(|panic| resume_unwind(panic));
         // Bytes that stopped coming look like a truncated archive to the writer: the cause first.

@@ -137,6 +137,7 @@ impl Store {
             xattrs,
             holes: false,
             limits: Limits::of_accepted(),
+            yielding: false,
         }
     }
 

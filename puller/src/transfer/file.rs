@@ -2,7 +2,7 @@
 //!
 //! Bytes are gathered into batches; while one is gathered, the one before it is written by one thread and hashed
 //! by another. A few batches are in memory, used over and over. Whole ones go to the disk past the page cache,
-//! unless the disk is what everything would wait for, or somebody follows.
+//! unless the disk is what everything would wait for.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use strata_oci::Descriptor;
-use strata_oci::direct::{ALIGN, Batch, DirectFile, write_passing};
+use strata_oci::direct::{ALIGN, Batch, DirectFile, Pace};
 use strata_oci::verify::Verifier;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -24,16 +24,13 @@ use crate::registry::BlobStream;
 /// Bytes of a batch: with more, the disk and the threads are asked less often.
 const BATCH: usize = 1 << 20;
 /// The same where somebody follows, who holds several.
-const FOLLOWED: usize = 256 << 10;
+const FOLLOWED: usize = 512 << 10;
 /// Less is not worth a thread.
 const SMALL: usize = 64 << 10;
 /// Bytes that are read from a file at a time.
 const CHUNK: usize = 256 << 10;
 /// A batch that is not full by then is written as it is: a kill costs no more than what comes in this time.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Bytes a second. A disk that is slower is written to through the page cache, and may be later than we.
-const SLOW_DISK: f64 = 200e6;
-
 /// Bytes on their way into a file, not proved yet.
 pub(crate) enum Input<'a> {
     /// In memory.
@@ -107,7 +104,7 @@ pub(crate) async fn write_blob(
         }
         None => 0,
     };
-    let mut sink = Sink::Ready(Target::new(file, offset + kept, follower.is_some()));
+    let mut sink = Sink::Ready(Target::new(file, offset + kept));
     let most = if follower.is_some() { FOLLOWED } else { BATCH };
     let size = usize::try_from(blob.size - kept).unwrap_or(most);
     let size = size.next_multiple_of(ALIGN).clamp(2 * ALIGN, most);
@@ -196,41 +193,21 @@ enum Sink {
 }
 
 /// Where the bytes go on the disk.
-enum Target {
-    /// Past the page cache; how long that took so far, and for how many bytes.
-    Direct(DirectFile, Duration, u64),
-    /// Through it: a follower must not wait for the disk.
-    Passing(File, u64),
+struct Target {
+    file: DirectFile,
+    pace: Pace,
 }
 
 impl Target {
-    fn new(file: File, offset: u64, followed: bool) -> Self {
-        match followed {
-            true => Self::Passing(file, offset),
-            false => Self::Direct(DirectFile::new(file, offset), Duration::ZERO, 0),
+    fn new(file: File, offset: u64) -> Self {
+        Self {
+            file: DirectFile::new(file, offset),
+            pace: Pace::default(),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Passing(file, offset) => {
-                write_passing(file, bytes, *offset)?;
-                *offset += bytes.len() as u64;
-            }
-            Self::Direct(file, spent, written) => {
-                let began = Instant::now();
-                file.write(bytes)?;
-                if file.is_direct() {
-                    *spent += began.elapsed();
-                    *written += bytes.len() as u64;
-                    let seconds = spent.as_secs_f64();
-                    if seconds > 0.1 && (*written as f64) < SLOW_DISK * seconds {
-                        file.through_cache();
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.pace.write(&mut self.file, bytes)
     }
 }
 

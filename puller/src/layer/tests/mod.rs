@@ -36,6 +36,7 @@ fn options() -> UnpackOptions {
         xattrs,
         holes: false,
         limits: Limits::default(),
+        yielding: false,
     }
 }
 

@@ -52,6 +52,7 @@ fn inside_a_user_namespace() {
         xattrs: XattrNamespace::User,
         holes: false,
         limits: Limits::default(),
+        yielding: false,
     };
     let tar = Tar::new()
         .pax(&[
