@@ -50,6 +50,7 @@ fn options(small: bool) -> UnpackOptions {
         xattrs,
         holes: false,
         limits: if small { limits } else { Limits::default() },
+        yielding: false,
     }
 }
 
