@@ -287,6 +287,7 @@ fn unpack(data: &[u8]) {
             XattrNamespace::User
         },
         holes: false,
+        yielding: false,
         limits: Limits {
             entries: 300,
             bytes: 4 << 20,

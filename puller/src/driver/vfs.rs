@@ -112,7 +112,7 @@ struct Copy<'a> {
     out: &'a Path,
     root: OwnedFd,
     /// Inodes with several names, by where they were copied to first.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: HashMap<(usize, u64), Vec<u8>>,
     /// Whether files can share blocks here, as far as is known.
     shares: Cell<bool>,
 }
@@ -182,7 +182,8 @@ impl<'a> Copy<'a> {
     ) -> io::Result<()> {
         let stat = &entry.stat;
         if stat.st_nlink > 1 {
-            let inode = (stat.st_dev, stat.st_ino);
+            // What two layers share (`layer::Duplicates`) are two files of the image.
+            let inode = (entry.layer, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
                 let (parent, base) = match first.iter().rposition(|b| *b == b'/') {
                     Some(at) => (&first[..at], &first[at + 1..]),

@@ -71,8 +71,14 @@ struct Flattening<'a> {
     roots: &'a [OwnedFd],
     shown: &'a [PathBuf],
     namespace: XattrNamespace,
+<<<<<<< HEAD
     /// Files of several names, by device and inode, under their first name.
     links: HashMap<(u64, u64), Vec<u8>>,
+=======
+    /// Files of several names, by tree and inode, under their first name.
+    links: HashMap<(usize, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+>>>>>>> 2ffd506 (strata system dedup: what several layers have is kept once)
     out: &'a mut dyn Write,
 }
 
@@ -164,7 +170,8 @@ impl Flattening<'_> {
             _ => return Ok(()),
         };
         if stat.st_nlink > 1 {
-            let key = (stat.st_dev, stat.st_ino);
+            // What two layers share (`dedup`) are two files of the image.
+            let key = (tree, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
                 let link = first.clone();
                 let mut entry = self.entry(path, tree, Kind::HardLink, stat)?;

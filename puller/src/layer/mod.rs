@@ -12,7 +12,11 @@
 
 mod attributes;
 mod confine;
+<<<<<<< HEAD
 pub(crate) mod content;
+=======
+mod dedup;
+>>>>>>> 2ffd506 (strata system dedup: what several layers have is kept once)
 mod error;
 mod extract;
 mod finish;
@@ -37,6 +41,7 @@ mod verify;
 use std::io::Read;
 use std::path::Path;
 
+pub use dedup::{Duplicates, Shared, Sharing};
 pub use error::{LayerError, Refusal};
 pub use flatten::flatten;
 pub use mend::{hides_everything_below, mend_parents};

@@ -21,6 +21,7 @@ use crate::userns::{Ids, Privilege};
 mod check;
 pub mod containers;
 mod database;
+mod dedup;
 mod empty;
 mod error;
 mod filter;
@@ -43,6 +44,7 @@ mod usage;
 pub mod volumes;
 
 pub use check::{CheckOptions, CheckReport, Finding, Subject};
+pub use dedup::{DedupError, DedupOptions, DedupReport};
 pub use empty::{Urgency, empty_trash, trash_of};
 pub use error::StoreError;
 pub use filter::{Filter, FilterError};

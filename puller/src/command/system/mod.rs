@@ -1,6 +1,7 @@
 //! `strata system`: what concerns the store as a whole.
 
 mod check;
+mod dedup;
 mod df;
 mod prune;
 mod sweep;
@@ -23,6 +24,7 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     Check(check::Args),
+    Dedup(dedup::Args),
     Df(df::Args),
     Info(info::Args),
     Prune(prune::Args),
@@ -32,6 +34,7 @@ enum Command {
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Check(args) => check::run(settings, &args),
+        Command::Dedup(args) => dedup::run(settings, &args),
         Command::Df(args) => df::run(settings, &args),
         Command::Info(args) => info::run(settings, &args),
         Command::Prune(args) => prune::run(settings, &args),
