@@ -13,7 +13,7 @@ use super::tar::TarReader;
 /// Bytes of a file from which on it is large.
 pub(super) const FROM: u64 = 1 << 20;
 /// Bytes that are written at once.
-const BATCH: usize = 512 << 10;
+const BATCH: usize = 256 << 10;
 
 /// Writes the content of the present entry.
 pub(super) fn write<R: BufRead>(

@@ -24,7 +24,7 @@ use crate::registry::BlobStream;
 /// Bytes of a batch: with more, the disk and the threads are asked less often.
 const BATCH: usize = 1 << 20;
 /// The same where somebody follows, who holds several.
-const FOLLOWED: usize = 512 << 10;
+const FOLLOWED: usize = 256 << 10;
 /// Less is not worth a thread.
 const SMALL: usize = 64 << 10;
 /// Bytes that are read from a file at a time.

@@ -17,7 +17,8 @@ use crate::settings::Settings;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Make identical files one file of several names: works on every file system, for files whose mode, owner, time and attributes are
-    /// the same too; layers that a running container or a mount shows are left as they are
+    /// the same too; a container sees them as links of one file until it writes to one; layers that a running container or a mount shows
+    /// are left as they are
     #[arg(long)]
     hard_links: bool,
     /// Only say what would be shared
