@@ -71,14 +71,11 @@ struct Flattening<'a> {
     roots: &'a [OwnedFd],
     shown: &'a [PathBuf],
     namespace: XattrNamespace,
-<<<<<<< HEAD
     /// Files of several names, by device and inode, under their first name.
     links: HashMap<(u64, u64), Vec<u8>>,
-=======
     /// Files of several names, by tree and inode, under their first name.
     links: HashMap<(usize, u64), Vec<u8>>,
     buffer: Vec<u8>,
->>>>>>> 2ffd506 (strata system dedup: what several layers have is kept once)
     out: &'a mut dyn Write,
 }
 

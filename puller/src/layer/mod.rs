@@ -12,11 +12,8 @@
 
 mod attributes;
 mod confine;
-<<<<<<< HEAD
 pub(crate) mod content;
-=======
 mod dedup;
->>>>>>> 2ffd506 (strata system dedup: what several layers have is kept once)
 mod error;
 mod extract;
 mod finish;
