@@ -71,11 +71,8 @@ struct Flattening<'a> {
     roots: &'a [OwnedFd],
     shown: &'a [PathBuf],
     namespace: XattrNamespace,
-    /// Files of several names, by device and inode, under their first name.
-    links: HashMap<(u64, u64), Vec<u8>>,
     /// Files of several names, by tree and inode, under their first name.
     links: HashMap<(usize, u64), Vec<u8>>,
-    buffer: Vec<u8>,
     out: &'a mut dyn Write,
 }
 
