@@ -33,6 +33,7 @@ pub mod scrape;
 pub mod strata;
 pub mod stratad;
 pub mod synthetic;
+pub mod terminal;
 pub mod tokens;
 pub mod traffic;
 pub mod tree;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use strata_tests::command::{Ran, Running, find_process, wait_for_process};
+use strata_tests::command::{Ran, Running};
 use strata_tests::image::Image;
 use strata_tests::place::mounts_under;
 use strata_tests::scene::{Scene, shell_image};
@@ -142,30 +142,6 @@ fn only_what_is_written_is_copied_up() {
         "a container of one small change takes {bytes} bytes"
     );
     s.strata(&["rm", "small"]).ok();
-    s.assert_tidy();
-}
-
-#[test]
-fn a_container_whose_runner_is_killed_does_not_live_on() {
-    let s = setup();
-    let marker = format!("{}", 100_000 + std::process::id());
-    let args = ["run", "--name", "victim", &s.reference, "sleep", &marker];
-    let mut running = Running::start(&mut s.scene.strata.command(&args));
-    wait_for_process(&["sleep", &marker]);
-    let busy = s.strata(&["rm", "victim"]);
-    assert!(
-        !busy.status.success(),
-        "a running container is not removed: {}",
-        busy.story()
-    );
-    running.child.kill().expect("kill");
-    running.wait();
-    let limit = Instant::now() + Duration::from_secs(10);
-    while find_process(&["sleep", &marker]).is_some() {
-        assert!(Instant::now() < limit, "the container's process lives on");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    s.strata(&["rm", "-f", "victim"]).ok();
     s.assert_tidy();
 }
 

@@ -233,3 +233,37 @@ fn a_layer_cannot_give_orders_to_the_overlay() {
         "nothing is redirected or hidden"
     );
 }
+
+#[test]
+fn a_users_container_lives_in_the_background_and_further_commands_join_it() {
+    let s = setup(61_017);
+    s.strata.pull(&s.reference);
+    let script = "echo hello; while :; do sleep 0.05; done";
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        &s.reference,
+        "sh",
+        "-c",
+        script,
+    ];
+    s.strata.run(&args).ok();
+    let look = "echo x > /data/sub/made; id -u; test $(stat -L -c %i /proc/1/ns/pid) = $(stat -L -c %i /proc/self/ns/pid) && cat /data/one";
+    let ran = s.strata.run(&["exec", "box", "sh", "-c", look]).ok();
+    assert_eq!(ran.out(), "0\none");
+    assert_eq!(s.strata.run(&["logs", "box"]).ok().out(), "hello");
+    let top = s.strata.run(&["top", "box"]).ok().out();
+    assert!(top.contains("sleep") || top.contains("sh -c"), "{top}");
+    s.strata.run(&["pause", "box"]).ok();
+    s.strata.run(&["unpause", "box"]).ok();
+    s.strata.run(&["stop", "-t", "1", "box"]).ok();
+    let listed = s.strata.run(&["ps", "-a"]).ok().out();
+    assert!(listed.contains("Exited (137)"), "{listed}");
+    s.strata.run(&["start", "box"]).ok();
+    s.strata.run(&["exec", "box", "cat", "/data/sub/made"]).ok();
+    s.strata.run(&["rm", "-f", "box"]).ok();
+    let left = fs::read_dir(s.strata.root().join("containers")).expect("list");
+    assert_eq!(left.count(), 0);
+}

@@ -26,7 +26,7 @@ pub(super) fn local_image(store: &Store, name: &str) -> Result<Image> {
 }
 
 /// Whether two names differ by a few letters, by the tag, or by the registry in front.
-fn is_near(typed: &str, other: &str) -> bool {
+pub(super) fn is_near(typed: &str, other: &str) -> bool {
     let bare = |name: &str| {
         let last = name.rsplit('/').next().unwrap_or(name).to_owned();
         last.split([':', '@']).next().unwrap_or_default().to_owned()

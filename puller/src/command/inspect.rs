@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use strata::store::containers::{Container, ContainerError};
+use strata::store::containers::ContainerError;
 use strata::store::{Image, Name, Store, StoreError, Target};
 
 use super::images::familiar;
 use crate::printer;
 use crate::settings::Settings;
+
+mod container;
 
 /// Show everything about an image or a container, as JSON
 #[derive(clap::Args)]
@@ -46,7 +48,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
 fn find(store: &Store, name: &str, kind: Option<Kind>) -> Result<Value> {
     if kind != Some(Kind::Image) {
         match store.container(name) {
-            Ok(found) => return container(store, &found),
+            Ok(found) => return container::describe(store, &found),
             Err(ContainerError::NoSuch(_)) if kind.is_none() => {}
             Err(error) => return Err(error.into()),
         }
@@ -103,29 +105,4 @@ fn image(store: &Store, image: &Image) -> Value {
         "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids },
         "Layers": layers,
     })
-}
-
-fn container(store: &Store, container: &Container) -> Result<Value> {
-    let image = store.image_by_digest(&container.manifest_digest)?;
-    let time = |time: Option<i64>| time.map(printer::rfc3339);
-    Ok(json!({
-        "Id": container.id,
-        "Name": container.name,
-        "Kind": container.kind.name(),
-        "Created": printer::rfc3339(container.created),
-        "Path": container.command.first(),
-        "Args": container.command.get(1..).unwrap_or_default(),
-        "State": {
-            "Status": container.state.name(),
-            "Running": container.state == strata::store::containers::State::Running,
-            "Pid": container.pid.unwrap_or(0),
-            "ExitCode": container.exit_code,
-            "StartedAt": time(container.started),
-            "FinishedAt": time(container.finished),
-        },
-        "Image": image.as_ref().map(|image| &image.id),
-        "ImageName": container.image,
-        "ImageDigest": container.manifest_digest,
-        "Directory": store.container_dir(&container.id).to_string_lossy(),
-    }))
 }

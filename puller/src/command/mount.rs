@@ -171,11 +171,14 @@ pub(super) fn open_root(
         let opened = rustix::fs::open(path, flags, Mode::empty());
         opened.with_context(|| format!("cannot open {}", path.display()))
     };
-    let lock = match (store.lock_container(container), container.pid) {
-        (Err(ContainerError::Running { .. }), Some(pid)) => {
-            return Ok((open(Path::new(&format!("/proc/{pid}/root")))?, None));
+    let lock = match store.lock_container(container) {
+        // Without root, this process is in another user namespace, and may not look for itself.
+        Err(ContainerError::Running { .. }) => {
+            let root = strata::run::root(&store.container_dir(&container.id));
+            let shown = || format!("opening the root of container {}", container.name);
+            return Ok((root.with_context(shown)?, None));
         }
-        (lock, _) => lock?,
+        lock => lock?,
     };
     let path = mount_point(store, container);
     match state(&path) {
@@ -242,13 +245,8 @@ fn refuse_other(container: &str, made_by: Name, wanted: Option<Name>) -> Result<
 }
 
 /// Says which driver was chosen, and why no better one.
-pub(super) fn tell(choice: &Choice) {
-    for reason in &choice.passed_over {
-        crate::printer::message(reason);
+fn tell(choice: &Choice) {
+    for words in choice.words() {
+        crate::printer::message(words);
     }
-    let costs = match choice.name {
-        Name::Vfs => ": every container and mount is a whole copy of its image",
-        _ => "",
-    };
-    crate::printer::message(format_args!("using {}{costs}", choice.name));
 }

@@ -4,29 +4,49 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use strata::driver::Writable;
+use strata::run::config::Config;
 use strata::store::containers::{Container, Kind, State};
+use strata::store::{Store, disk_usage};
 
 use crate::printer;
 use crate::settings::Settings;
 
+mod filter;
+
+use filter::Filter;
+
 /// List containers
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also those that have ended
+    /// Also those that do not run
     #[arg(short, long)]
     all: bool,
+    /// Only what this lets through: name=, id=, status=, label=KEY[=VALUE], ancestor=IMAGE, exited=CODE, before=, since=,
+    /// volume= or network=
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<Filter>,
+    /// Only the last so many, running or not
+    #[arg(short = 'n', long, value_name = "NUMBER")]
+    last: Option<usize>,
+    /// Only the last one, running or not
+    #[arg(short, long)]
+    latest: bool,
     /// Only ids
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
     /// Whole ids and commands
     #[arg(long)]
     no_trunc: bool,
+    /// With what their writable layers take on disk
+    #[arg(short, long)]
+    size: bool,
     /// How to print
     #[arg(long, value_enum, default_value_t)]
     format: printer::Format,
 }
 
-/// One container as JSON. Times are RFC 3339.
+/// One container as JSON. Times are RFC 3339, sizes bytes.
 #[derive(Serialize)]
 struct Listed<'a> {
     id: &'a str,
@@ -41,12 +61,14 @@ struct Listed<'a> {
     created: String,
     started: Option<String>,
     finished: Option<String>,
+    labels: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
-    let mut containers = store.containers()?;
-    containers.retain(|c| c.kind == Kind::Container && (args.all || c.state == State::Running));
+    let containers = choose(&store, &args)?;
     if args.quiet {
         for container in &containers {
             printer::line(id(container, args.no_trunc));
@@ -54,11 +76,14 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if args.format == printer::Format::Json {
-        let listed: Vec<Listed> = containers.iter().map(listed).collect();
+        let listed: Vec<Listed> = containers
+            .iter()
+            .map(|container| listed(&store, container, args.size))
+            .collect();
         printer::json(&listed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let headings = [
+    let mut headings = vec![
         "CONTAINER ID",
         "IMAGE",
         "COMMAND",
@@ -66,19 +91,42 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         "STATUS",
         "NAMES",
     ];
+    if args.size {
+        headings.push("SIZE");
+    }
     let mut table = printer::Table::new(&headings);
     for container in &containers {
-        table.row([
+        let mut row = vec![
             id(container, args.no_trunc).to_owned(),
             container.image.clone(),
             command(&container.command, args.no_trunc),
             printer::ago(container.created),
             status(container),
             container.name.clone(),
-        ]);
+        ];
+        if args.size {
+            row.push(printer::size(size(&store, container)));
+        }
+        table.row(row);
     }
     table.print();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Those to be listed, the newest first.
+fn choose(store: &Store, args: &Args) -> Result<Vec<Container>> {
+    let mut containers = store.containers()?;
+    containers.retain(|container| container.kind == Kind::Container);
+    let last = args.last.or(args.latest.then_some(1));
+    // Who asks for a state means all that are in it.
+    let all = args.all || last.is_some() || args.filter.iter().any(Filter::is_about_state);
+    let admitted = filter::choose(store, &containers, &args.filter)?;
+    let mut admitted = admitted.into_iter();
+    containers.retain(|container| {
+        admitted.next().unwrap_or(false) && (all || container.state == State::Running)
+    });
+    containers.truncate(last.unwrap_or(usize::MAX));
+    Ok(containers)
 }
 
 fn id(container: &Container, whole: bool) -> &str {
@@ -89,20 +137,27 @@ fn id(container: &Container, whole: bool) -> &str {
     }
 }
 
-fn listed(container: &Container) -> Listed<'_> {
+fn size(store: &Store, container: &Container) -> u64 {
+    disk_usage(&Writable::of(&store.container_dir(&container.id)).upper)
+}
+
+fn listed<'a>(store: &Store, container: &'a Container, with_size: bool) -> Listed<'a> {
+    let config = Config::read(&store.container_dir(&container.id));
     Listed {
         id: &container.id,
         name: &container.name,
         image: &container.image,
         image_digest: container.manifest_digest.to_string(),
         command: &container.command,
-        state: container.state.name(),
+        state: container.status(),
         status: status(container),
         pid: container.pid,
         exit_code: container.exit_code,
         created: printer::rfc3339(container.created),
         started: container.started.map(printer::rfc3339),
         finished: container.finished.map(printer::rfc3339),
+        labels: config.ok().flatten().unwrap_or_default().labels,
+        size: with_size.then(|| size(store, container)),
     }
 }
 
@@ -110,7 +165,13 @@ fn status(container: &Container) -> String {
     let ago = |moment: Option<i64>| printer::ago(moment.unwrap_or(container.created));
     match container.state {
         State::Created => "Created".to_owned(),
-        State::Running => format!("Up {}", ago(container.started).trim_end_matches(" ago")),
+        State::Running => {
+            let paused = if container.paused { " (Paused)" } else { "" };
+            format!(
+                "Up {}{paused}",
+                ago(container.started).trim_end_matches(" ago")
+            )
+        }
         State::Exited => {
             let code = container.exit_code.unwrap_or_default();
             format!("Exited ({code}) {}", ago(container.finished))

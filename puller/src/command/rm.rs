@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use strata::driver::{self, is_mounted};
+use strata::run::config::Config;
+use strata::run::{self, RunError};
 use strata::store::Store;
 use strata::store::containers::{Container, ContainerError, ContainerLock, Kind};
 
+use super::containers::find;
 use super::mount::mount_point;
 use crate::settings::Settings;
 
@@ -18,6 +21,9 @@ pub(crate) struct Args {
     /// Kill a container that is running, and do not mind one that does not exist
     #[arg(short, long)]
     force: bool,
+    /// Also remove the volumes that were made for the container and have no name
+    #[arg(short, long)]
+    volumes: bool,
     /// Name or id
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
@@ -27,7 +33,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
     let mut failed = false;
     for name in &args.containers {
-        match remove(&store, name, args.force) {
+        match remove(&store, name, args.force, args.volumes) {
             Ok(()) => crate::printer::line(name),
             Err(error) => {
                 crate::printer::failed(&error);
@@ -38,9 +44,11 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
+fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
     let container = match store.container(name) {
         Err(ContainerError::NoSuch(_)) if force => return Ok(()),
+        // With what is called nearly the same.
+        Err(ContainerError::NoSuch(_)) => find(store, name)?,
         result => result?,
     };
     if container.kind != Kind::Container {
@@ -57,11 +65,17 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
         },
         result => result?,
     };
-    Ok(store.remove_container(&container, lock)?)
+    // One that an older version made has none.
+    let config = Config::read(&store.container_dir(&container.id)).unwrap_or_default();
+    store.remove_container(&container, lock)?;
+    if let Some(config) = config.filter(|_| volumes) {
+        store.remove_anonymous_volumes(&config)?;
+    }
+    Ok(())
 }
 
-/// Kills the container's first process, and with it all others, and waits until its runner has noticed.
-/// `None`: the runner has removed the container itself.
+/// Kills the container's first process, and with it all others, and waits until its monitor has noticed.
+/// `None`: the monitor has removed the container itself.
 fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
     let limit = Instant::now() + Duration::from_secs(10);
     while Instant::now() < limit {
@@ -70,7 +84,17 @@ fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
             Err(ContainerError::NoSuch(_)) => return Ok(None),
             result => result?,
         };
-        kill_process(&now).with_context(|| format!("killing container {}", container.name))?;
+        let directory = store.container_dir(&now.id);
+        match run::signal(&directory, libc::SIGKILL) {
+            // What is held still may die only when it goes on.
+            Ok(()) if now.paused => drop(run::freeze(&directory, false)),
+            Ok(()) | Err(RunError::Gone) => {}
+            // A monitor that does not listen.
+            Err(_) => {
+                kill_process(&now)
+                    .with_context(|| format!("killing container {}", container.name))?;
+            }
+        }
         match store.lock_container(&now) {
             Ok(lock) => return Ok(Some(lock)),
             Err(ContainerError::Running { .. }) => std::thread::sleep(Duration::from_millis(10)),

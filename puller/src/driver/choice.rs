@@ -29,6 +29,19 @@ pub struct Choice {
     pub passed_over: Vec<DriverError>,
 }
 
+impl Choice {
+    /// What a person should know: why no better one, and which it is.
+    pub fn words(&self) -> Vec<String> {
+        let costs = match self.name {
+            Name::Vfs => ": every container and mount is a whole copy of its image",
+            _ => "",
+        };
+        let mut words: Vec<String> = self.passed_over.iter().map(ToString::to_string).collect();
+        words.push(format!("using {}{costs}", self.name));
+        words
+    }
+}
+
 impl Chooser {
     /// For the store at `root`, which a process of this privilege uses; `wanted` is the only driver to be used.
     pub fn new(root: &Path, privilege: Privilege, wanted: Option<Name>) -> Self {

@@ -15,15 +15,22 @@ use super::config::{Config, Network};
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
 use super::user::{self, User};
-use super::{command, devices, inroot, limits, network, privileges, reaper, rootfs};
+use super::{command, devices, inroot, join, limits, monitor, network, privileges, reaper, rootfs};
 
 /// The name under which a program that embeds this library is started to become a container.
 pub(super) const NAME: &str = "strata: container";
 
 /// To be called first thing in `main` by a program that starts containers: when the process has been
-/// started to become one, it does, and this gives the exit code in case of failure.
+/// started to become one, or something that belongs to one, it does, and this gives the exit code when that is over.
 pub fn become_container() -> Option<ExitCode> {
-    if std::env::args_os().next()? != NAME {
+    let name = std::env::args_os().next()?;
+    if name == monitor::NAME {
+        return Some(monitor::become_monitor());
+    }
+    if name == join::NAME {
+        return Some(join::become_further());
+    }
+    if name != NAME {
         return None;
     }
     let (Some(reports), Some(spec)) = (sys::inherited(spec::REPORTS), sys::inherited(spec::SPEC))
@@ -74,22 +81,34 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
         None => own_pipes(&user),
     }
     rootfs::seal(&spec, &root)?;
-    limits::apply(&config.resources)?;
-    privileges::drop(&config.security, spec.rootless, &user)?;
-    rustix::process::umask(sys::mode(0o022));
-    change_directory(&directory).map_err(|e| {
-        Failure::new(
-            format!("working directory {:?}", config.working_directory),
-            e,
-        )
-    })?;
-    sys::close_others_on_exec().map_err(|e| Failure::new("closing descriptors", e))?;
-    Err(become_program(config, &user))
+    Err(finish(&spec, &user, &directory))
+}
+
+/// The rest, which a further process of a running container goes through as well: limits and rights, then the program.
+/// Comes back only when that fails.
+pub(super) fn finish(spec: &Spec, user: &User, directory: &OwnedFd) -> Failure {
+    let config = &spec.config;
+    let ready = || -> Result<(), Failure> {
+        limits::apply(&config.resources)?;
+        privileges::drop(&config.security, spec.rootless, user)?;
+        rustix::process::umask(sys::mode(0o022));
+        change_directory(directory).map_err(|e| {
+            Failure::new(
+                format!("working directory {:?}", config.working_directory),
+                e,
+            )
+        })?;
+        sys::close_others_on_exec().map_err(|e| Failure::new("closing descriptors", e))
+    };
+    match ready() {
+        Ok(()) => become_program(config, user),
+        Err(failure) => failure,
+    }
 }
 
 /// The parent's death, however sudden, ends the container. The parent may have died before this is
 /// arranged; then its end of the socket is closed.
-fn die_with_parent(reports: &OwnedFd) -> io::Result<()> {
+pub(super) fn die_with_parent(reports: &OwnedFd) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut byte = [0u8];
     let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
@@ -111,7 +130,7 @@ fn enter_cgroups(spec: &Spec) -> io::Result<()> {
     }
 }
 
-fn find_user(spec: &Spec, root: &OwnedFd) -> Result<User, Failure> {
+pub(super) fn find_user(spec: &Spec, root: &OwnedFd) -> Result<User, Failure> {
     let read =
         |path: &str| user::read_accounts(root, Path::new(path)).map_err(|e| Failure::new(path, e));
     let (passwd, group) = (read("/etc/passwd")?, read("/etc/group")?);
@@ -129,12 +148,23 @@ fn make_terminal(
     reports: &OwnedFd,
     root: &rootfs::Root,
     user: &User,
-    (rows, columns): (u16, u16),
+    size: (u16, u16),
 ) -> io::Result<()> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = rustix::fs::openat(&root.pts, "ptmx", flags, Mode::empty())?;
-    rustix::pty::unlockpt(&master)?;
-    let slave = sys::open_slave(&master)?;
+    let slave = take_terminal(&master, user, size)?;
+    devices::mount_console(&root.dev, &slave)?;
+    spec::send(reports, Report::Terminal(master))
+}
+
+/// Makes the other side of a new pseudo-terminal standard input, output and error and the controlling terminal.
+pub(super) fn take_terminal(
+    master: &OwnedFd,
+    user: &User,
+    (rows, columns): (u16, u16),
+) -> io::Result<OwnedFd> {
+    rustix::pty::unlockpt(master)?;
+    let slave = sys::open_slave(master)?;
     let size = rustix::termios::Winsize {
         ws_row: rows,
         ws_col: columns,
@@ -144,17 +174,16 @@ fn make_terminal(
     rustix::termios::tcsetwinsize(&slave, size)?;
     // The group stays tty; in a user namespace there is no other owner than root.
     let _ = rustix::fs::fchown(&slave, Some(rustix::process::Uid::from_raw(user.uid)), None);
-    devices::mount_console(&root.dev, &slave)?;
     for number in 0..3 {
         sys::place(&slave, number)?;
     }
     rustix::process::ioctl_tiocsctty(&slave)?;
-    spec::send(reports, Report::Terminal(master))
+    Ok(slave)
 }
 
 /// Gives unnamed pipes to the user, so that /dev/stdout can be opened by its name as in docker. Files
 /// of the host keep their owner.
-fn own_pipes(user: &User) {
+pub(super) fn own_pipes(user: &User) {
     /// PIPEFS_MAGIC of linux/magic.h: not a FIFO with a name on some disk.
     const PIPEFS: u64 = 0x5049_5045;
     let owner = Some(rustix::process::Uid::from_raw(user.uid));

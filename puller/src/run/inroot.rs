@@ -41,6 +41,12 @@ pub(super) fn open_path(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(open(root, path, flags, resolve())?)
 }
 
+/// Opens a directory that is there.
+pub(super) fn open_dir(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(open(root, path, flags, resolve())?)
+}
+
 /// Opens a directory, and makes it and its parents (mode 0755) as far as they are missing.
 pub(super) fn make_dir_all(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let root = root.as_fd();

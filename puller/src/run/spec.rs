@@ -21,13 +21,14 @@ use super::config::Config;
 pub(super) const REPORTS: RawFd = 3;
 /// Where the specification is.
 pub(super) const SPEC: RawFd = 4;
-/// Where the mounted layers are, if the parent has mounted them.
+/// Where the mounted layers are, if the parent has mounted them; for a further process of a running container, a
+/// descriptor for the first.
 pub(super) const LAYERS: RawFd = 5;
 /// A longer message is cut.
 const MAX_REPORT: usize = 8192;
 
 /// Everything that the first process needs to know.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Spec {
     /// Whether the parent has mounted the layers; otherwise they are an overlay to be mounted.
     pub(super) mounted: bool,

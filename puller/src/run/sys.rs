@@ -6,6 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::Exit;
 use rustix::mount::MountPropagationFlags;
 
 /// `MOUNT_ATTR_RDONLY` and its kin of linux/mount.h.
@@ -210,6 +213,12 @@ pub(super) fn new_session_keyring() {
 /// the mask from before.
 pub(super) struct BlockedSignals(libc::sigset_t);
 
+impl std::fmt::Debug for BlockedSignals {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("BlockedSignals")
+    }
+}
+
 /// Blocks the signals and gives a descriptor that reads them (signalfd(2)).
 pub(super) fn block_signals(signals: &[i32]) -> io::Result<(BlockedSignals, OwnedFd)> {
     // SAFETY: the sets are initialised by sigemptyset before use; the descriptor is new and ours.
@@ -238,6 +247,42 @@ impl Drop for BlockedSignals {
             libc::sigprocmask(libc::SIG_SETMASK, &self.0, std::ptr::null_mut());
         }
     }
+}
+
+/// Ignores signals from now on. A program that is executed later inherits that, unless it is reset.
+pub(super) fn ignore_signals(signals: &[i32]) -> io::Result<()> {
+    for signal in signals {
+        // SAFETY: SIG_IGN is a valid disposition for signals other than KILL and STOP, which the kernel refuses.
+        if unsafe { libc::signal(*signal, libc::SIG_IGN) } == libc::SIG_ERR {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Enters namespaces of the process behind a descriptor (setns(2)).
+pub(super) fn set_namespaces(process: &OwnedFd, namespaces: i32) -> io::Result<()> {
+    if namespaces == 0 {
+        return Ok(());
+    }
+    // SAFETY: takes numbers. There is one thread, so nobody else's view changes.
+    match unsafe { libc::setns(process.as_raw_fd(), namespaces) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Waits for a process that is a child of ours and tells how it ended.
+pub(super) fn reap(process: &OwnedFd) -> io::Result<Exit> {
+    let status = rustix::io::retry_on_intr(|| {
+        waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED)
+    })?;
+    let status = status.ok_or_else(|| io::Error::other("the process cannot be waited for"))?;
+    Ok(match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Exit::Code(code as u8),
+        (None, Some(signal)) => Exit::Signal(signal as u8),
+        (None, None) => Exit::Code(255),
+    })
 }
 
 /// The next signal of a descriptor of [`block_signals`], if one waits.

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,13 +14,16 @@ use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use strata_oci::Digest;
 
+mod life;
 mod records;
 mod users;
 
 use super::lock::FileLock;
 use super::{Image, Store, StoreError};
 use crate::driver::{self, Writable};
+use crate::run::cgroup::Cgroup;
 use crate::run::names;
+use crate::userns::Privilege;
 
 /// The lock that is shared by those who make a container's directory.
 const MAKING: &str = "containers";
@@ -49,11 +53,11 @@ impl Kind {
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Made, its program not started.
+    /// Made, its program never started.
     Created,
     /// The program runs.
     Running,
-    /// The program has ended, or was never started and never will be.
+    /// The program has ended.
     Exited,
 }
 
@@ -99,9 +103,23 @@ pub struct Container {
     pub started: Option<i64>,
     /// When the program ended.
     pub finished: Option<i64>,
+    /// Whether its processes are held still.
+    pub paused: bool,
+    /// Whether the kernel has killed its program for want of memory.
+    pub oom_killed: bool,
+    /// Why its program could not be started the last time; empty if it could.
+    pub error: String,
 }
 
 impl Container {
+    /// The word for where it is in its life, docker's.
+    pub fn status(&self) -> &'static str {
+        match (self.state, self.paused) {
+            (State::Running, true) => "paused",
+            (state, _) => state.name(),
+        }
+    }
+
     /// The first twelve digits of the id, as people see them.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
@@ -188,9 +206,20 @@ impl From<rusqlite::Error> for ContainerError {
 
 /// Held by whoever runs or mounts a container, or takes it away; dropping it lets go.
 #[derive(Debug)]
-pub struct ContainerLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct ContainerLock(File);
+
+impl AsFd for ContainerLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl ContainerLock {
+    /// A lock that another process has handed over.
+    pub(crate) fn inherited(file: OwnedFd) -> Self {
+        Self(file.into())
+    }
+
     /// `None`: somebody else has it, or the directory is gone.
     fn attempt(directory: &Path) -> io::Result<Option<Self>> {
         let file = match File::open(directory) {
@@ -260,23 +289,6 @@ impl Store {
         right.filter_map(Result::transpose).collect()
     }
 
-    /// Records that the program runs as `pid`.
-    pub fn container_started(&self, id: &str, pid: i32) -> Result<(), ContainerError> {
-        let started = start_time(pid).and_then(|t| i64::try_from(t).ok());
-        self.container_index(|index| {
-            let mut update = index.prepare_cached(
-                "UPDATE containers SET state = 'running', pid = ?2, pid_started = ?3, started = ?4 WHERE id = ?1",
-            )?;
-            update.execute((id, pid, started, now()))?;
-            Ok(())
-        })
-    }
-
-    /// Records that the program has ended.
-    pub fn container_exited(&self, id: &str, code: u8) -> Result<(), ContainerError> {
-        self.container_index(|index| Ok(records::exited(index, id, code)?))
-    }
-
     /// Takes the lock of a container whose row is there; its directory is made if it is gone.
     fn claim_container(&self, id: &str) -> Result<Option<ContainerLock>, ContainerError> {
         let directory = self.container_dir(id);
@@ -308,40 +320,50 @@ impl Store {
         container: &Container,
         lock: ContainerLock,
     ) -> Result<(), ContainerError> {
+        self.remove_container_by_id(&container.id, lock)
+    }
+
+    /// [`Store::remove_container`], for who knows no more than the whole id.
+    pub(crate) fn remove_container_by_id(
+        &self,
+        id: &str,
+        lock: ContainerLock,
+    ) -> Result<(), ContainerError> {
         self.container_index(|index| {
-            index.execute("DELETE FROM containers WHERE id = ?1", [&container.id])?;
+            index.execute("DELETE FROM containers WHERE id = ?1", [id])?;
             Ok(())
         })?;
-        self.remove_container_dir(&self.container_dir(&container.id))?;
+        self.remove_container_dir(&self.container_dir(id))?;
         drop(lock);
         Ok(())
     }
 
-    /// A row that says that a program runs, or will, while nobody holds the lock: its runner was killed.
+    /// A row that says that a program runs, while nobody holds the lock: its monitor was killed.
     /// `None`: the container was to go with its program, and has gone now.
     fn put_right(&self, container: Container) -> Result<Option<Container>, ContainerError> {
-        if container.kind != Kind::Container || container.state == State::Exited {
+        if container.kind != Kind::Container || container.state != State::Running {
             return Ok(Some(container));
         }
         let claimed = self.claim_container(&container.id)?;
         let Some(lock) = claimed.filter(|_| !container.is_alive()) else {
             return Ok(Some(container));
         };
-        // Its runner may have recorded the end and let go since the row was read.
+        // Its monitor may have recorded the end and let go since the row was read.
         let now = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
         let Some(now) = now.into_iter().find(|c| c.id == container.id) else {
             return Ok(None);
         };
-        if now.state == State::Exited {
+        if now.state != State::Running {
             return Ok(Some(now));
         }
+        Cgroup::find(&now.id, self.privilege() == Privilege::UserNamespace).remove();
         if now.ephemeral {
             self.remove_container(&now, lock)?;
             return Ok(None);
         }
-        // 137: killed, which is what happens to a program whose runner dies.
+        // 137: killed, which is what happens to a program whose monitor dies.
         let found = self.container_index(|index| {
-            records::exited(index, &now.id, 137)?;
+            records::exited(index, &now.id, 137, false)?;
             Ok(records::find(index, &now.id)?)
         })?;
         Ok(found.into_iter().next())

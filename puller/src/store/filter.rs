@@ -93,29 +93,45 @@ pub(super) fn admit(filters: &[Filter], created: i64, labels: &BTreeMap<String, 
 
 /// A time as docker takes it, in seconds since 1970.
 fn moment(text: &str) -> Option<i64> {
+    i64::try_from(moment_nanos(text)?.div_euclid(NANOS)).ok()
+}
+
+/// Nanoseconds of a second.
+const NANOS: i128 = 1_000_000_000;
+
+/// A time as docker takes it, in nanoseconds since 1970: how long ago, seconds since then (with a fraction), RFC 3339,
+/// or a date with or without a time, in UTC.
+pub fn moment_nanos(text: &str) -> Option<i128> {
     if let Some(ago) = duration(text) {
-        return OffsetDateTime::now_utc().unix_timestamp().checked_sub(ago);
+        let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
+        return Some(now - (ago * 1e9) as i128);
     }
     if let Ok(seconds) = text.parse::<i64>() {
-        return Some(seconds);
+        return Some(i128::from(seconds) * NANOS);
+    }
+    if let Some((seconds, fraction)) = text.split_once('.')
+        && let (Ok(seconds), 1..=9) = (seconds.parse::<u32>(), fraction.len())
+        && let Ok(fraction) = format!("{fraction:0<9}").parse::<u32>()
+    {
+        return Some(i128::from(seconds) * NANOS + i128::from(fraction));
     }
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Some(time.unix_timestamp());
+        return Some(time.unix_timestamp_nanos());
     }
     // A week's date would be read too, and nobody means one.
     if text.contains('W') {
         return None;
     }
     if let Ok(time) = PrimitiveDateTime::parse(text, &Iso8601::DEFAULT) {
-        return Some(time.assume_utc().unix_timestamp());
+        return Some(time.assume_utc().unix_timestamp_nanos());
     }
     let date = Date::parse(text, &Iso8601::DATE).ok()?;
     // Nor the number of a day in its year.
-    (text.len() == 10).then(|| date.midnight().assume_utc().unix_timestamp())
+    (text.len() == 10).then(|| date.midnight().assume_utc().unix_timestamp_nanos())
 }
 
 /// `1h30m`, `10s`, `1.5h` in seconds.
-fn duration(text: &str) -> Option<i64> {
+fn duration(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {
@@ -135,7 +151,7 @@ fn duration(text: &str) -> Option<i64> {
         total += number * seconds;
         rest = &rest[unit..];
     }
-    (!text.is_empty() && total < 1e12).then_some(total as i64)
+    (!text.is_empty() && total < 1e12).then_some(total)
 }
 
 #[cfg(test)]
@@ -170,6 +186,17 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn fractions_of_a_second_count_where_they_are_asked_for() {
+        assert_eq!(moment_nanos("1.5"), Some(1_500_000_000));
+        assert_eq!(
+            moment_nanos("1970-01-01T00:00:01.000000007Z"),
+            Some(1_000_000_007)
+        );
+        assert_eq!(moment_nanos("1.1234567890"), None);
+        assert_eq!(moment_nanos("1.-5"), None);
     }
 
     #[test]

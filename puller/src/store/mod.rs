@@ -47,7 +47,7 @@ pub use check::{CheckOptions, CheckReport, Finding, Subject};
 pub use dedup::{DedupError, DedupOptions, DedupReport};
 pub use empty::{Urgency, empty_trash, trash_of};
 pub use error::StoreError;
-pub use filter::{Filter, FilterError};
+pub use filter::{Filter, FilterError, moment_nanos};
 pub use image::{Image, Layer};
 pub use layers::{LayerClaim, LayerLock};
 pub use name::{Name, Target};

@@ -16,6 +16,7 @@ use super::remove::{Removed, delete, references};
 use super::sweep::names;
 use super::{Store, StoreError, image};
 use crate::driver::{Writable, is_mounted};
+use crate::run::config::Config;
 
 /// What is to be pruned.
 #[derive(Debug, Clone, Default)]
@@ -80,17 +81,18 @@ impl Store {
         self.finish_removal(removed, collected, lock)
     }
 
-    /// Removes containers that have ended, with their writable layers; what each took on disk comes with it.
+    /// Removes containers that do not run, with their writable layers; what each took on disk comes with it.
     pub fn prune_containers(
         &self,
         options: &PruneOptions,
     ) -> Result<Vec<(Container, u64)>, ContainerError> {
         let mut pruned = Vec::new();
         for container in self.containers()? {
-            let ended = container.kind == Kind::Container && container.state == State::Exited;
-            // Containers have no labels here.
-            let admitted = admit(&options.filters, container.created, &BTreeMap::new());
+            let ended = container.kind == Kind::Container && container.state != State::Running;
             let directory = self.container_dir(&container.id);
+            // One that an older version made has no labels.
+            let config = Config::read(&directory).ok().flatten().unwrap_or_default();
+            let admitted = admit(&options.filters, container.created, &config.labels);
             if !ended || !admitted || is_mounted(&Writable::of(&directory).merged) {
                 continue;
             }

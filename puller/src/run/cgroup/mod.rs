@@ -145,6 +145,17 @@ impl Cgroup {
         }
     }
 
+    /// Where a controller's files are. Version 2 freezes without one.
+    pub fn directory(&self, controller: &str) -> Option<&Path> {
+        let unified = || {
+            self.directories
+                .iter()
+                .find(|d| d.unified && controller == "freezer")
+        };
+        let found = self.with(controller).or_else(unified);
+        found.map(|directory| directory.path.as_path())
+    }
+
     fn with(&self, controller: &str) -> Option<&Directory> {
         let has = |d: &&Directory| d.controllers.iter().any(|known| known == controller);
         self.directories.iter().find(has)

@@ -13,14 +13,15 @@ pub(super) fn insert(
 ) -> Result<Container, ContainerError> {
     let command = serde_json::to_string(&new.command).unwrap_or_default();
     let digest = new.image.digest.to_string();
+    let created = time::OffsetDateTime::now_utc();
     for attempt in 0..100 {
         let name = match new.name {
             Some(name) => name.to_owned(),
             None => names::pick(rand::random(), attempt),
         };
         let mut insert = index.prepare_cached(
-            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, ephemeral, command, created)
-             VALUES (:id, :name, :kind, 'created', :digest, :image, :ephemeral, :command, :created)
+            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, ephemeral, command, created, created_nanos)
+             VALUES (:id, :name, :kind, 'created', :digest, :image, :ephemeral, :command, :created, :nanos)
              ON CONFLICT (name) DO NOTHING",
         )?;
         let inserted = insert.execute(named_params! {
@@ -31,7 +32,8 @@ pub(super) fn insert(
             ":image": new.image_name,
             ":ephemeral": new.ephemeral,
             ":command": command,
-            ":created": now(),
+            ":created": created.unix_timestamp(),
+            ":nanos": created.nanosecond(),
         });
         let inserted = match inserted {
             Err(error) if is_foreign_key(&error) => {
@@ -56,21 +58,45 @@ pub(super) fn insert(
     ))
 }
 
+/// Gives a container another name.
+pub(super) fn rename(index: &Connection, id: &str, name: &str) -> Result<(), ContainerError> {
+    let renamed = index.execute(
+        "UPDATE OR IGNORE containers SET name = ?2 WHERE id = ?1",
+        (id, name),
+    )?;
+    if renamed == 1 {
+        return Ok(());
+    }
+    match find(index, name)?.into_iter().next() {
+        Some(holder) => Err(ContainerError::Conflict {
+            name: name.to_owned(),
+            id: holder.id,
+        }),
+        None => Err(ContainerError::NoSuch(id.to_owned())),
+    }
+}
+
 /// The only row that one of a container refers to is its image's.
 fn is_foreign_key(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| error.extended_code);
     code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
-pub(super) fn exited(index: &Connection, id: &str, code: u8) -> rusqlite::Result<()> {
+pub(super) fn exited(
+    index: &Connection,
+    id: &str,
+    code: u8,
+    oom_killed: bool,
+) -> rusqlite::Result<()> {
     let mut update = index.prepare_cached(
-        "UPDATE containers SET state = 'exited', pid = NULL, pid_started = NULL, exit_code = ?2, finished = ?3 WHERE id = ?1",
+        "UPDATE containers SET state = 'exited', pid = NULL, pid_started = NULL, exit_code = ?2, finished = ?3,
+         paused = 0, oom_killed = ?4 WHERE id = ?1",
     )?;
-    update.execute((id, code, now()))?;
+    update.execute((id, code, now(), oom_killed))?;
     Ok(())
 }
 
-const COLUMNS: &str = "id, name, kind, state, manifest_digest, image, ephemeral, command, pid, pid_started, exit_code, created, started, finished";
+const COLUMNS: &str = "id, name, kind, state, manifest_digest, image, ephemeral, command, pid, pid_started, exit_code, created, started, finished, paused, oom_killed, error";
 
 /// By name or id; else all whose id begins with the text.
 pub(super) fn find(index: &Connection, name_or_id: &str) -> rusqlite::Result<Vec<Container>> {
@@ -91,7 +117,8 @@ pub(super) fn find(index: &Connection, name_or_id: &str) -> rusqlite::Result<Vec
 }
 
 pub(super) fn all(index: &Connection) -> rusqlite::Result<Vec<Container>> {
-    let all = format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, id");
+    let all =
+        format!("SELECT {COLUMNS} FROM containers ORDER BY created DESC, created_nanos DESC, id");
     index.prepare_cached(&all)?.query_map([], read)?.collect()
 }
 
@@ -131,5 +158,8 @@ fn read(row: &Row) -> rusqlite::Result<Container> {
         created: row.get(11)?,
         started: row.get(12)?,
         finished: row.get(13)?,
+        paused: row.get(14)?,
+        oom_killed: row.get(15)?,
+        error: row.get(16)?,
     })
 }

@@ -137,10 +137,19 @@ fn what_a_crash_left_is_put_right() {
         ephemeral: true,
         ..new(&image, Some("passing"))
     };
-    store.create_container(&passing).expect("made");
+    let (passing, lock) = store.create_container(&passing).expect("made");
+    drop(lock);
+    assert_eq!(
+        store.container("passing").expect("found").state,
+        State::Created,
+        "it waits to be started"
+    );
+    store
+        .container_started(&passing.id, i32::MAX)
+        .expect("started");
     assert!(
         matches!(store.container("passing"), Err(ContainerError::NoSuch(_))),
-        "gone with its runner"
+        "gone with its monitor"
     );
     fs::create_dir(store.root().join("containers/half-made")).expect("mkdir");
     assert_eq!(store.containers().expect("list"), []);
@@ -163,4 +172,64 @@ fn start_times_are_read_whatever_the_name() {
     assert_eq!(parse_start_time(&stat.replace(") R", ") Z")), None);
     assert_eq!(parse_start_time("42 (x"), None);
     assert!(start_time(i32::try_from(std::process::id()).expect("pid")).is_some());
+}
+
+#[test]
+fn what_happens_to_a_container_is_told_and_forgotten_when_it_starts_again() {
+    let (_dir, store, image) = store();
+    let (made, lock) = store
+        .create_container(&new(&image, Some("made")))
+        .expect("made");
+    let now = || store.container("made").expect("found");
+    let own = i32::try_from(std::process::id()).expect("pid");
+    assert!(
+        !store.container_paused(&made.id, true).expect("recorded"),
+        "it does not run"
+    );
+    store
+        .container_failed(&made.id, 127, "not found")
+        .expect("recorded");
+    let failed = now();
+    assert_eq!(
+        (failed.status(), failed.exit_code, failed.error.as_str()),
+        ("created", Some(127), "not found")
+    );
+    store.container_started(&made.id, own).expect("recorded");
+    assert!(store.container_paused(&made.id, true).expect("recorded"));
+    let paused = now();
+    assert_eq!(
+        (paused.status(), paused.exit_code, paused.error.as_str()),
+        ("paused", None, "")
+    );
+    store
+        .container_exited(&made.id, 137, true)
+        .expect("recorded");
+    let ended = now();
+    assert_eq!(
+        (ended.status(), ended.oom_killed, ended.paused),
+        ("exited", true, false)
+    );
+    store.container_started(&made.id, own).expect("recorded");
+    assert!(!now().oom_killed);
+    drop(lock);
+}
+
+#[test]
+fn a_container_takes_another_name_that_is_free_and_valid() {
+    let (_dir, store, image) = store();
+    let (one, _lock) = store
+        .create_container(&new(&image, Some("one")))
+        .expect("made");
+    let (two, _lock) = store
+        .create_container(&new(&image, Some("two")))
+        .expect("made");
+    let error = store.rename_container(&one, "two").expect_err("taken");
+    assert!(error.to_string().contains(&two.id), "{error}");
+    assert!(matches!(
+        store.rename_container(&one, "../x"),
+        Err(ContainerError::Name(_))
+    ));
+    store.rename_container(&one, "three").expect("renamed");
+    assert_eq!(store.container("three").expect("found").id, one.id);
+    assert!(store.container("one").is_err());
 }
