@@ -75,6 +75,8 @@ pub fn write(
             ),
             (PathBuf::from("/etc/hosts"), "/etc/hosts".to_owned()),
         ],
+        rootless: privilege == Privilege::UserNamespace,
+        group: None,
         ids: match privilege {
             Privilege::Root => None,
             Privilege::UserNamespace => {
@@ -85,7 +87,15 @@ pub fn write(
             }
         },
     };
-    let spec = runtime_spec(config, &place)?;
+    write_spec(directory, config, &place)
+}
+
+/// Writes `config.json` into a bundle's directory.
+///
+/// # Errors
+/// As [`runtime_spec`]; the file cannot be written.
+pub fn write_spec(directory: &Path, config: &Config, place: &Place) -> Result<(), BundleError> {
+    let spec = runtime_spec(config, place)?;
     let path = directory.join("config.json");
     serde_json::to_vec_pretty(&spec)
         .map_err(io::Error::from)

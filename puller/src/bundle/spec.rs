@@ -28,8 +28,12 @@ pub struct Place<'a> {
     pub volumes: &'a Path,
     /// Files to be mounted: (host's, container's).
     pub files: &'a [(PathBuf, String)],
-    /// The ids of the user namespace that the container is to be in.
+    /// Whether all this happens in a user namespace.
+    pub rootless: bool,
+    /// The ids of the user namespace that the runtime is to make; none when it runs in one already.
     pub ids: Option<Mappings>,
+    /// Where in control groups the container goes; the runtime's own choice when not given.
+    pub group: Option<String>,
 }
 
 /// The `config.json` of a container.
@@ -38,7 +42,7 @@ pub struct Place<'a> {
 /// The container's user is not known in the root file system; its filter of system calls cannot be applied.
 pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError> {
     let root = open_root(place.rootfs)?;
-    let rootless = place.ids.is_some();
+    let rootless = place.rootless;
     let user = {
         let read = |path: &str| {
             user::read_accounts(&root, Path::new(path)).map_err(BundleError::io(
@@ -221,7 +225,7 @@ fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Value, Bundle
     if config.network == Network::None {
         namespaces.push("network");
     }
-    if rootless {
+    if place.ids.is_some() {
         namespaces.push("user");
     }
     let namespaces: Vec<Value> = namespaces
@@ -257,6 +261,9 @@ fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Value, Bundle
     let mut resources = resources(&config.resources);
     if !rootless {
         resources.insert("devices".into(), json!(rules));
+    }
+    if let Some(group) = &place.group {
+        linux.insert("cgroupsPath".into(), json!(group));
     }
     if !resources.is_empty() {
         linux.insert("resources".into(), Value::Object(resources));
@@ -350,7 +357,9 @@ mod tests {
             rootfs: dir.path(),
             volumes: Path::new("/volumes"),
             files: &[(PathBuf::from("/etc/hosts"), "/etc/hosts".to_owned())],
+            rootless: ids.is_some(),
             ids,
+            group: None,
         };
         runtime_spec(config, &place)
     }

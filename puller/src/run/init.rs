@@ -123,10 +123,10 @@ fn enter_cgroups(spec: &Spec) -> io::Result<()> {
     for entrance in &spec.cgroups {
         std::fs::write(entrance, "0")?;
     }
-    // Without any of its own, the container sees its place among the host's.
-    match spec.cgroups.is_empty() {
-        true => Ok(()),
-        false => sys::new_cgroup_namespace(),
+    match sys::new_cgroup_namespace() {
+        // A kernel without control groups has none to hide.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        done => done,
     }
 }
 

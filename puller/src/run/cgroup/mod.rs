@@ -2,7 +2,7 @@
 //!
 //! A container has one directory in each hierarchy that is mounted: `strata/<id>` of root's, and without root one
 //! beside our own where a session's manager has given us the right to make it. Its first process moves itself there
-//! before anything else happens. Where there is none and nothing was asked of one, the container runs without.
+//! before anything else happens. A container of which nothing is limited has none.
 
 use std::fs;
 use std::io;
@@ -68,14 +68,18 @@ struct Directory {
 }
 
 impl Cgroup {
-    /// Makes a container's directories and sets its limits.
+    /// Makes a container's directories and sets its limits; none when nothing is limited, because to move a process
+    /// costs as much time as all else that a start does (the kernel waits until no process is forking anywhere).
     ///
     /// # Errors
     /// A limit that cannot be set; nothing is left then.
     pub fn make(id: &str, rootless: bool, resources: &Resources) -> Result<Self, CgroupError> {
         let mut group = Self::default();
+        let wanted = settings::controllers(resources);
+        if wanted.is_empty() {
+            return Ok(group);
+        }
         for hierarchy in hierarchy::mounted() {
-            let wanted = settings::controllers(resources);
             match make_directory(&hierarchy, id, rootless, &wanted) {
                 Ok(Some(directory)) => group.directories.push(directory),
                 Ok(None) => {}

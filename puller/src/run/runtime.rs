@@ -1,0 +1,155 @@
+//! `--runtime`: the container is made by another program of the OCI specification. The process that would make it
+//! itself mounts the layers where only it can see them, writes a bundle around them, and becomes that program.
+//!
+//! It is the first of a namespace of processes, so whatever the program starts ends with it, however it ends.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
+
+use super::spec::{self, Failure, Report, Spec};
+use super::sys::{self, StringList};
+use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach_at, make};
+use super::user::User;
+use super::{init, rootfs};
+use crate::bundle::{self, Place};
+
+/// Where such programs are: our own environment is not the container's business, and not theirs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// In a container's directory.
+const BUNDLE: &str = "bundle";
+/// Where the program keeps what it knows of the container.
+const STATE: &str = "runtime";
+
+/// Becomes the runtime `name`; comes back only when that fails.
+pub(super) fn start(
+    reports: &OwnedFd,
+    spec: &Spec,
+    name: &str,
+    layers: Option<OwnedFd>,
+) -> Failure {
+    match prepare(reports, spec, name, layers) {
+        Ok(ready) => ready.become_runtime(name),
+        Err(failure) => failure,
+    }
+}
+
+struct Ready {
+    program: CString,
+    arguments: StringList,
+    environment: StringList,
+}
+
+impl Ready {
+    fn become_runtime(self, name: &str) -> Failure {
+        if let Err(error) = sys::close_others_on_exec() {
+            return Failure::new("closing descriptors", error);
+        }
+        rustix::process::umask(sys::mode(0o022));
+        sys::reset_signals();
+        let error = sys::execute(&self.program, &self.arguments, &self.environment);
+        Failure::new(format!("--runtime {name}"), error)
+    }
+}
+
+fn prepare(
+    reports: &OwnedFd,
+    spec: &Spec,
+    name: &str,
+    layers: Option<OwnedFd>,
+) -> Result<Ready, Failure> {
+    let program = find(name)?;
+    let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", all).map_err(|e| Failure::new("making mounts private", e))?;
+    match layers {
+        None => rootfs::mount_layers(spec)?,
+        Some(layers) => attach_at(&layers, &spec.merged)
+            .map_err(|e| Failure::new("attaching the mounted layers", e))?,
+    }
+    // Its processes are numbered anew.
+    make("proc", &[], NO_SUID | NO_DEV | NO_EXEC)
+        .and_then(|proc| attach_at(&proc, Path::new("/proc")))
+        .map_err(|e| Failure::new("mounting a new /proc", e))?;
+    // Where both versions of control groups are mounted, runtimes refuse or mistake that; the second has nothing there
+    // that the first has not.
+    let second = "/sys/fs/cgroup/unified";
+    if Path::new(second).is_dir() {
+        let _ = rustix::mount::unmount(second, UnmountFlags::DETACH);
+    }
+    let directory = spec.merged.parent().unwrap_or(Path::new("/"));
+    let bundle = write_bundle(spec, directory)
+        .map_err(|e| Failure::new("writing the container's bundle", e))?;
+    if let Some(size) = spec.terminal {
+        make_terminal(reports, size).map_err(|e| Failure::new("making a terminal", e))?;
+    }
+    let id = directory.file_name().unwrap_or_default();
+    let mut words: Vec<OsString> = vec![program.clone().into()];
+    words.extend(["--root".into(), directory.join(STATE).into()]);
+    // crun asks systemd for a control group otherwise; runc does without by itself.
+    if spec.rootless && program.ends_with("crun") {
+        words.push("--cgroup-manager=disabled".into());
+    }
+    words.extend(["run".into(), "--bundle".into(), bundle.into(), id.to_owned()]);
+    let texts = |words: &[OsString]| -> Result<StringList, Failure> {
+        let words = words.iter().map(|word| CString::new(word.as_bytes()));
+        let words = words.collect::<Result<_, _>>();
+        Ok(StringList::new(words.map_err(|e| Failure::new("the runtime's command", e))?))
+    };
+    let environment = [format!("PATH={PATH}").into()];
+    Ok(Ready {
+        program: CString::new(program.as_os_str().as_bytes())
+            .map_err(|e| Failure::new("--runtime", e))?,
+        arguments: texts(&words)?,
+        environment: texts(&environment)?,
+    })
+}
+
+fn find(name: &str) -> Result<PathBuf, Failure> {
+    let found = match name.contains('/') {
+        true => Some(PathBuf::from(name)),
+        false => PATH.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file()),
+    };
+    found.filter(|path| path.is_file()).ok_or_else(|| Failure {
+        code: 125,
+        message: format!("unknown or invalid runtime name: {name}: no such program in {PATH}"),
+    })
+}
+
+fn write_bundle(spec: &Spec, directory: &Path) -> io::Result<PathBuf> {
+    let path = directory.join(BUNDLE);
+    match std::fs::create_dir(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let id = directory.file_name().unwrap_or_default().to_string_lossy();
+    let place = Place {
+        root: &spec.merged,
+        rootfs: &spec.merged,
+        volumes: &spec.volumes,
+        files: &spec.files,
+        rootless: spec.rootless,
+        ids: None,
+        group: (!spec.rootless).then(|| format!("/strata/{id}")),
+    };
+    bundle::write_spec(&path, &spec.config, &place).map_err(io::Error::other)?;
+    Ok(path)
+}
+
+/// The runtime's own side of a terminal, which it joins to one of the container's.
+fn make_terminal(reports: &OwnedFd, size: (u16, u16)) -> io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat(CWD, "/dev/ptmx", flags, Mode::empty())?;
+    let root = User {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: String::new(),
+    };
+    init::take_terminal(&master, &root, size)?;
+    spec::send(reports, Report::Terminal(master))
+}
