@@ -15,7 +15,9 @@ use super::config::{Config, Network};
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
 use super::user::{self, User};
-use super::{command, devices, inroot, join, limits, monitor, network, privileges, reaper, rootfs};
+use super::{
+    command, devices, inroot, join, limits, monitor, network, privileges, reaper, rootfs, runtime,
+};
 
 /// The name under which a program that embeds this library is started to become a container.
 pub(super) const NAME: &str = "strata: container";
@@ -52,6 +54,14 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
     // Modes that are asked for are the modes that files get.
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().map_err(|e| Failure::new("setsid", e))?;
+    if let Some(name) = &spec.config.runtime {
+        let layers = if spec.mounted {
+            sys::inherited(spec::LAYERS)
+        } else {
+            None
+        };
+        return Err(runtime::start(reports, &spec, name, layers));
+    }
     enter_cgroups(&spec).map_err(|e| Failure::new("entering the control group", e))?;
     let config = &spec.config;
     sys::set_hostname(&config.hostname).map_err(|e| Failure::new("setting the host name", e))?;

@@ -37,6 +37,7 @@ mod privileges;
 mod protocol;
 mod reaper;
 mod rootfs;
+mod runtime;
 pub mod seccomp;
 pub mod signals;
 mod spec;
@@ -53,6 +54,7 @@ pub use init::become_container;
 pub use monitor::{Launch, launch};
 pub use protocol::Exec;
 pub(crate) use rootfs::{HIDDEN, READ_ONLY};
+pub use runtime::find as find_runtime;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -109,7 +109,7 @@ pub(super) fn seal(spec: &Spec, root: &Root) -> Result<(), Failure> {
         .map_err(|e| Failure::new("making the root read-only", e))
 }
 
-fn mount_layers(spec: &Spec) -> Result<(), Failure> {
+pub(super) fn mount_layers(spec: &Spec) -> Result<(), Failure> {
     let privilege = if spec.rootless {
         Privilege::UserNamespace
     } else {

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
 
+use super::config::Source;
+use super::options::OptionError;
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
 use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach_at, make};
 use super::user::User;
-use super::{init, rootfs};
+use super::{fill, init, inroot, rootfs};
 use crate::bundle::{self, Place};
 
 /// Where such programs are: our own environment is not the container's business, and not theirs.
@@ -63,7 +65,7 @@ fn prepare(
     name: &str,
     layers: Option<OwnedFd>,
 ) -> Result<Ready, Failure> {
-    let program = find(name)?;
+    let program = find(name).map_err(|e| Failure::new("--runtime", e))?;
     let all = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", all).map_err(|e| Failure::new("making mounts private", e))?;
     match layers {
@@ -81,6 +83,7 @@ fn prepare(
     if Path::new(second).is_dir() {
         let _ = rustix::mount::unmount(second, UnmountFlags::DETACH);
     }
+    fill_volumes(spec).map_err(|e| Failure::new("filling the container's volumes", e))?;
     let directory = spec.merged.parent().unwrap_or(Path::new("/"));
     let bundle = write_bundle(spec, directory)
         .map_err(|e| Failure::new("writing the container's bundle", e))?;
@@ -94,11 +97,18 @@ fn prepare(
     if spec.rootless && program.ends_with("crun") {
         words.push("--cgroup-manager=disabled".into());
     }
-    words.extend(["run".into(), "--bundle".into(), bundle.into(), id.to_owned()]);
+    words.extend([
+        "run".into(),
+        "--bundle".into(),
+        bundle.into(),
+        id.to_owned(),
+    ]);
     let texts = |words: &[OsString]| -> Result<StringList, Failure> {
         let words = words.iter().map(|word| CString::new(word.as_bytes()));
         let words = words.collect::<Result<_, _>>();
-        Ok(StringList::new(words.map_err(|e| Failure::new("the runtime's command", e))?))
+        Ok(StringList::new(
+            words.map_err(|e| Failure::new("the runtime's command", e))?,
+        ))
     };
     let environment = [format!("PATH={PATH}").into()];
     Ok(Ready {
@@ -109,15 +119,46 @@ fn prepare(
     })
 }
 
-fn find(name: &str) -> Result<PathBuf, Failure> {
+/// The program that a value of `--runtime` means.
+///
+/// # Errors
+/// There is none.
+pub fn find(name: &str) -> Result<PathBuf, OptionError> {
     let found = match name.contains('/') {
         true => Some(PathBuf::from(name)),
-        false => PATH.split(':').map(|d| Path::new(d).join(name)).find(|p| p.is_file()),
+        false => PATH
+            .split(':')
+            .map(|d| Path::new(d).join(name))
+            .find(|p| p.is_file()),
     };
-    found.filter(|path| path.is_file()).ok_or_else(|| Failure {
-        code: 125,
-        message: format!("unknown or invalid runtime name: {name}: no such program in {PATH}"),
+    found.filter(|path| path.is_file()).ok_or_else(|| {
+        OptionError::new(format!(
+            "unknown or invalid runtime name: {name}: there is no such program (a name is looked for in {PATH})"
+        ))
     })
+}
+
+/// Gives empty volumes what the image has at their places, which the runtime would not.
+fn fill_volumes(spec: &Spec) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&spec.merged, flags, Mode::empty())?;
+    for mount in &spec.config.mounts {
+        let Source::Volume {
+            name,
+            no_copy: false,
+            ..
+        } = &mount.source
+        else {
+            continue;
+        };
+        let volume = spec.volumes.join(name).join("_data");
+        let volume = rustix::fs::open(&volume, flags, Mode::empty())?;
+        fill::fill(
+            &inroot::make_dir_all(&root, Path::new(&mount.target))?,
+            &volume,
+        )?;
+    }
+    Ok(())
 }
 
 fn write_bundle(spec: &Spec, directory: &Path) -> io::Result<PathBuf> {

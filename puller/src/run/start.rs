@@ -62,10 +62,13 @@ pub(super) fn first(
     layers: Option<&OwnedFd>,
     stdio: &[OwnedFd; 3],
 ) -> Result<Started, Failure> {
-    let mut namespaces =
-        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-    if spec.config.network == Network::None {
-        namespaces |= libc::CLONE_NEWNET;
+    let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+    // Another runtime makes the others.
+    if spec.config.runtime.is_none() {
+        namespaces |= libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+        if spec.config.network == Network::None {
+            namespaces |= libc::CLONE_NEWNET;
+        }
     }
     let text = serde_json::to_vec(spec).map_err(|e| Failure::new("describing the container", e))?;
     let extra = layers.map(|layers| (layers, spec::LAYERS));

@@ -205,6 +205,12 @@ impl ContainerArgs {
         if let Some(name) = &self.hostname {
             hostname(name)?;
         }
+        if let Some(name) = &self.runtime {
+            strata::run::find_runtime(name)?;
+            if self.init {
+                bail!("--init: the reaper is part of strata's own runtime: leave --runtime out");
+            }
+        }
         let stop_signal = self
             .stop_signal
             .as_deref()

@@ -252,9 +252,13 @@ impl Work {
                 self.answer(index, set.map_err(|e| Failure::new(what, e)));
             }
             Packet::Root => {
-                let path = format!("/proc/{}/root", self.pid);
+                let mut path = PathBuf::from(format!("/proc/{}/root", self.pid));
+                // Of one that another runtime runs, our process beside it is not in the container.
+                if self.spec.config.runtime.is_some() {
+                    path.extend(self.spec.merged.components().skip(1));
+                }
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                match rustix::fs::open(path, flags, Mode::empty()) {
+                match rustix::fs::open(&path, flags, Mode::empty()) {
                     Ok(root) => self.clients[index].say(Packet::Directory(root)),
                     Err(error) => self.answer(index, Err(Failure::new("opening the root", error))),
                 }
@@ -321,6 +325,16 @@ impl Work {
     }
 
     fn start(&mut self, exec: &Exec) -> Result<Program, Failure> {
+        if let Some(runtime) = &self.spec.config.runtime {
+            // Our process beside it is not in the container, and what would be entered is the host.
+            return Err(Failure {
+                code: 126,
+                message: format!(
+                    "the container is run by {runtime}, and only that can start further programs in it: {runtime} --root \
+                     DIRECTORY/runtime exec, with the container's directory in the store"
+                ),
+            });
+        }
         let first = &self.programs[0].process;
         if !self.joined {
             // Of this process only its children's namespace changes.
