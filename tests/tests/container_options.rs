@@ -306,6 +306,9 @@ fn control_groups_limit_what_root_may_limit_and_say_so_to_others() {
             return;
         }
         let _ = ran.says("fork");
+        // A program can find out, in either version's words.
+        let seen = s.says(&limits, "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; grep -c / /proc/self/cgroup");
+        assert!(seen.starts_with("67108864\n"), "{seen}");
         // More than it may have: the kernel ends it.
         let hungry = s.sh(
             &["--memory", "16m", "--memory-swap", "16m"],

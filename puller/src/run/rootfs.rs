@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
 
+use super::cgroup::View;
 use super::config::Network;
 use super::spec::{Failure, Spec};
 use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
@@ -78,6 +79,7 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     let devices = devices::take(&spec.config, spec.rootless)?;
     // A user namespace may have a new /proc and /sys only while it sees the host's, whole.
     let new_sys = make_sys(spec);
+    let groups = View::take(&spec.cgroups).map_err(|e| Failure::new("control groups", e))?;
     let proc = make("proc", &[], NO_SUID | NO_DEV | NO_EXEC).map_err(|error| Failure {
         code: 125,
         message: format!(
@@ -96,6 +98,9 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
     let (dev, pts) = devices::mount(&root, &spec.config, &devices, tty_group)?;
     mount_proc(spec, &root, &dev, &proc)?;
     mount_sys(spec, &root, &dev, new_sys)?;
+    groups
+        .place(&root)
+        .map_err(|e| Failure::new("mounting control groups at /sys/fs/cgroup", e))?;
     mounts::place(spec, &root, &taken)?;
     Ok(Root { root, dev, pts })
 }

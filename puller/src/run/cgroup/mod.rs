@@ -13,9 +13,11 @@ use super::config::Resources;
 
 mod hierarchy;
 mod settings;
+mod view;
 
 use hierarchy::Hierarchy;
 use settings::{Setting, settings};
+pub(super) use view::View;
 
 /// A control group that is asked for and cannot be had.
 #[derive(Debug, thiserror::Error)]
