@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::config::Source;
 use super::options::OptionError;
@@ -78,10 +78,12 @@ fn prepare(
         .and_then(|proc| attach_at(&proc, Path::new("/proc")))
         .map_err(|e| Failure::new("mounting a new /proc", e))?;
     // Where both versions of control groups are mounted, runtimes refuse or mistake that; the second has nothing there
-    // that the first has not.
-    let second = "/sys/fs/cgroup/unified";
-    if Path::new(second).is_dir() {
-        let _ = rustix::mount::unmount(second, UnmountFlags::DETACH);
+    // that the first has not. A cover hides it, because in a user namespace nothing of the host can be unmounted.
+    let second = Path::new("/sys/fs/cgroup/unified");
+    if second.is_dir() {
+        make("tmpfs", &[("size", "4k")], NO_SUID | NO_DEV | NO_EXEC)
+            .and_then(|cover| attach_at(&cover, second))
+            .map_err(|e| Failure::new("covering /sys/fs/cgroup/unified", e))?;
     }
     fill_volumes(spec).map_err(|e| Failure::new("filling the container's volumes", e))?;
     let directory = spec.merged.parent().unwrap_or(Path::new("/"));
