@@ -117,57 +117,56 @@ fn a_bundle_filters_system_calls_and_hides_the_host() {
 
 #[test]
 fn a_container_may_be_run_by_another_runtime() {
-    Side::each(61_142, |s| {
-        for runtime in RUNTIMES {
-            let script = "id -u; pwd; cat one; cat /vol/seed; hostname 2>/dev/null; echo said >&2; grep -c . /etc/hosts > /dev/null; \
+    let s = Side::new(61_142, false, &tools_image());
+    for runtime in RUNTIMES {
+        let script = "id -u; pwd; cat one; cat /vol/seed; hostname 2>/dev/null; echo said >&2; grep -c . /etc/hosts > /dev/null; \
                 echo kept > /data/kept; exit 7";
-            let ran = s.sh(&["--runtime", runtime], script);
-            assert_eq!(
-                (ran.code(), ran.out().as_str()),
-                (7, "0\n/data\none\nseed"),
-                "{}",
-                ran.story()
-            );
-            assert!(ran.stderr.contains("said"), "{}", ran.story());
-            let with_mounts = [
+        let ran = s.sh(&["--runtime", runtime], script);
+        assert_eq!(
+            (ran.code(), ran.out().as_str()),
+            (7, "0\n/data\none\nseed"),
+            "{}",
+            ran.story()
+        );
+        assert!(ran.stderr.contains("said"), "{}", ran.story());
+        let with_mounts = [
+            "--runtime",
+            runtime,
+            "--network",
+            "none",
+            "--cap-drop",
+            "ALL",
+            "-v",
+            "named:/n",
+            "--tmpfs",
+            "/t",
+        ];
+        let said = s.says(
+            &with_mounts,
+            "ls /sys/class/net; grep CapBnd /proc/self/status; touch /n/x /t/x; ls /n",
+        );
+        assert!(said.ends_with("lo\nCapBnd:\t0000000000000000\nx"), "{said}");
+        // It goes with the one that watches over it, and leaves its changes behind.
+        s.strata
+            .run(&[
+                "run",
+                "-d",
+                "--name",
+                runtime,
                 "--runtime",
                 runtime,
-                "--network",
-                "none",
-                "--cap-drop",
-                "ALL",
-                "-v",
-                "named:/n",
-                "--tmpfs",
-                "/t",
-            ];
-            let said = s.says(
-                &with_mounts,
-                "ls /sys/class/net; grep CapBnd /proc/self/status; touch /n/x /t/x; ls /n",
-            );
-            assert!(said.ends_with("lo\nCapBnd:\t0000000000000000\nx"), "{said}");
-            // It goes with the one that watches over it, and leaves its changes behind.
-            s.strata
-                .run(&[
-                    "run",
-                    "-d",
-                    "--name",
-                    runtime,
-                    "--runtime",
-                    runtime,
-                    &s.reference,
-                    "sh",
-                    "-c",
-                    "echo x > new; sleep 1000",
-                ])
-                .ok();
-            s.strata
-                .run(&["exec", runtime, "true"])
-                .says("only that can start");
-            s.strata.run(&["rm", "-f", runtime]).ok();
-        }
-        s.strata.run(&["volume", "rm", "named"]).ok();
-        s.refuses(&["--runtime", "no-such-runtime"], "no-such-runtime");
-        s.refuses(&["--runtime", "crun", "--init"], "--init");
-    });
+                &s.reference,
+                "sh",
+                "-c",
+                "echo x > new; sleep 1000",
+            ])
+            .ok();
+        s.strata
+            .run(&["exec", runtime, "true"])
+            .says("only that can start");
+        s.strata.run(&["rm", "-f", runtime]).ok();
+    }
+    s.strata.run(&["volume", "rm", "named"]).ok();
+    s.refuses(&["--runtime", "no-such-runtime"], "no-such-runtime");
+    s.refuses(&["--runtime", "crun", "--init"], "--init");
 }

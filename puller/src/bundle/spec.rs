@@ -12,7 +12,7 @@ use super::BundleError;
 use crate::run::config::{Config, Mount, Network, Propagation, Resources, Source};
 use crate::run::options::effective_capabilities;
 use crate::run::{HIDDEN, READ_ONLY, seccomp, user};
-use crate::userns::Mappings;
+use crate::userns::{Ids, Mappings};
 
 /// The version of the specification that this keeps to.
 const VERSION: &str = "1.0.2";
@@ -87,7 +87,7 @@ pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError
         "noNewPrivileges": security.no_new_privileges,
     });
     // Without ids of their own there is nobody to be a member of.
-    if !user.groups.is_empty() && place.ids.as_ref().is_none_or(|ids| ids.has_group(1)) {
+    if !user.groups.is_empty() && has_group(place, 1) {
         process["user"]["additionalGids"] = json!(user.groups);
     }
     if let Some(score) = config.resources.oom_score_adj {
@@ -103,6 +103,14 @@ pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError
     }))
 }
 
+/// Whether there is a group of this id where the container is to be.
+fn has_group(place: &Place, id: u32) -> bool {
+    match &place.ids {
+        Some(ids) => ids.has_group(id.into()),
+        None => !place.rootless || Ids::here().is_ok_and(|ids| ids.has_group(id)),
+    }
+}
+
 fn open_root(rootfs: &Path) -> Result<OwnedFd, BundleError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(rootfs, flags, Mode::empty())
@@ -115,7 +123,7 @@ fn mount(target: &str, kind: &str, source: impl Into<PathBuf>, options: &[&str])
 
 fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
     let shm_size = format!("size={}", config.shm_size.unwrap_or(64 << 20));
-    let tty_group = place.ids.as_ref().is_none_or(|ids| ids.has_group(5));
+    let tty_group = has_group(place, 5);
     let mut pts = vec![
         "nosuid",
         "noexec",
