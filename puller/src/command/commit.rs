@@ -69,7 +69,7 @@ impl Made {
 
     /// The compression that was asked for.
     pub(super) fn compression(&self) -> Compression {
-        Compression::of(self.compression)
+        Compression::quick(self.compression)
     }
 }
 

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use strata::driver::Writable;
-use strata::layer;
+use strata::commit::{self, Stack};
 use strata::store::Store;
 use strata::store::containers::{ContainerError, Kind};
 
@@ -33,11 +32,11 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         "an archive is not for a terminal: use -o, or redirect the output"
     );
     let store = settings.open_store()?;
-    let trees = trees(&store, &args.name)?;
+    let stack = stack(&store, &args.name)?;
     let namespace = store.unpack_options().xattrs;
     let write = |out: &mut dyn Write| {
-        let flattened = layer::flatten(&trees, namespace, out);
-        flattened.with_context(|| format!("exporting {}", args.name))
+        let exported = commit::export(stack, namespace, out);
+        exported.with_context(|| format!("exporting {}", args.name))
     };
     match &args.output {
         None => write(&mut BufWriter::with_capacity(1 << 18, io::stdout().lock()))?,
@@ -60,21 +59,21 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What shows, the topmost first.
-fn trees(store: &Store, name: &str) -> Result<Vec<PathBuf>> {
+/// What shows.
+fn stack(store: &Store, name: &str) -> Result<Stack> {
     let container = match store.container(name) {
         Ok(container) => container,
-        Err(ContainerError::NoSuch(_)) => return Ok(store.stack(&local_image(store, name)?)?),
+        Err(ContainerError::NoSuch(_)) => {
+            return Ok(Stack::of_image(store.stack(&local_image(store, name)?)?));
+        }
         Err(error) => return Err(error.into()),
     };
     let image = store.image(&container.manifest_digest.to_string())?;
     let image =
         image.with_context(|| format!("the image of container {} is gone", container.name))?;
-    let mut trees = store.stack(&image)?;
-    let upper = Writable::of(&store.container_dir(&container.id)).upper;
-    // One that was never started has none yet.
-    if container.kind != Kind::ReadOnlyMount && upper.is_dir() {
-        trees.insert(0, upper);
-    }
-    Ok(trees)
+    let lowers = store.stack(&image)?;
+    Ok(match container.kind {
+        Kind::ReadOnlyMount => Stack::of_image(lowers),
+        _ => Stack::of_container(&store.container_dir(&container.id), lowers),
+    })
 }

@@ -83,6 +83,7 @@ fn of_directory(
         old: &nothing,
         new: &tree,
         links_tell: true,
+        any_name: false,
         mount_points: &[],
     })?;
     found.remove(&b""[..]);

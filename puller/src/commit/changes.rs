@@ -65,6 +65,8 @@ pub(super) struct Trees<'a> {
     pub(super) new: &'a Tree,
     /// Whether a file is another one if it has another number of names. In a copy of the image, it is not.
     pub(super) links_tell: bool,
+    /// Whether what comes of it is no layer, so that names may be any.
+    pub(super) any_name: bool,
     /// Mount points that were made for the container: they do not count while they are empty.
     pub(super) mount_points: &'a [Vec<u8>],
 }
@@ -173,7 +175,7 @@ impl Walk<'_> {
             .map_err(reading(path))?
         {
             let whole = join(path, &name);
-            must_be_possible(&name, &whole)?;
+            self.must_be_possible(&name, &whole)?;
             match before.remove(&name) {
                 Some(was) => self.pair(pair, &was, &entry, &name)?,
                 None if self.is_mount_point(&pair.new, &name, &entry)? => only_a_mount_point = true,
@@ -191,6 +193,14 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// In a layer, such a name would remove something (image-spec, layer.md, "Whiteouts").
+    fn must_be_possible(&self, name: &[u8], path: &[u8]) -> Result<(), CommitError> {
+        match name.starts_with(b".wh.") && !self.trees.any_name {
+            true => Err(CommitError::Marked { path: shown(path) }),
+            false => Ok(()),
+        }
     }
 
     /// Whether a new name is nothing but a place for a mount.
@@ -225,7 +235,7 @@ impl Walk<'_> {
         let mut left = vec![(parent.clone(), name.to_vec(), entry.clone())];
         while let Some((parent, name, entry)) = left.pop() {
             let path = join(&parent.path, &name);
-            must_be_possible(&name, &path)?;
+            self.must_be_possible(&name, &path)?;
             match entry.kind() {
                 // Nobody listens behind a socket's name in another container.
                 FileType::Socket => continue,
@@ -395,14 +405,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-}
-
-/// In a layer, such a name would remove something (image-spec, layer.md, "Whiteouts").
-fn must_be_possible(name: &[u8], path: &[u8]) -> Result<(), CommitError> {
-    match name.starts_with(b".wh.") {
-        true => Err(CommitError::Marked { path: shown(path) }),
-        false => Ok(()),
     }
 }
 

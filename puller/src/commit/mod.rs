@@ -9,6 +9,7 @@ mod archive;
 mod changes;
 mod config;
 mod error;
+mod export;
 mod instruction;
 mod manifest;
 mod pack;
@@ -28,12 +29,13 @@ use strata_oci::{Descriptor, Digest, media};
 pub use append::{LayerSource, append};
 pub use config::Moment;
 pub use error::CommitError;
+pub use export::{Stack, export};
 pub use instruction::{InstructionError, apply};
 pub use manifest::Form;
 pub use rebase::{Parts, Rebased, rebase};
 pub use squash::squash;
 
-use crate::driver::{self, Writable};
+use crate::driver::Writable;
 use crate::push::{Compression, Format};
 use crate::run::config::{Config, Source};
 use crate::store::containers::{Container, Kind};
@@ -177,29 +179,21 @@ fn layer_of(
     kept: Option<&Config>,
     options: &CommitOptions,
 ) -> Result<Option<Packed>, CommitError> {
-    let upper = Writable::of(directory).upper;
-    // One that was never started has none.
-    if !upper.is_dir() {
+    // One that was never started has no writable layer.
+    if !Writable::of(directory).upper.is_dir() {
         return Ok(None);
     }
     let lowers = store.stack(base)?;
-    let made_by = driver::Name::recorded(directory);
-    let is_copy = made_by == Some(driver::Name::Vfs);
-    let mut stack = vec![upper];
-    if !is_copy {
-        stack.extend(lowers.iter().cloned());
-    }
     let namespace = store.unpack_options().xattrs;
-    let old = Tree::open(lowers, namespace, false)?;
-    let new = Tree::open(
-        stack,
-        namespace,
-        made_by == Some(driver::Name::FuseOverlayfs),
-    )?;
+    let old = Tree::open(lowers.clone(), namespace, false)?;
+    let stack = Stack::of_container(directory, lowers);
+    let links_tell = !stack.is_copy;
+    let new = stack.open(namespace)?;
     let found: Changes = changes::find(Trees {
         old: &old,
         new: &new,
-        links_tell: !is_copy,
+        links_tell,
+        any_name: false,
         mount_points: &mount_points(kept),
     })?;
     if found.is_empty() {

@@ -36,6 +36,7 @@ pub fn squash(
         old: &old,
         new: &new,
         links_tell: false,
+        any_name: false,
         mount_points: &[],
     })?;
     let layer = match found.is_empty() {

@@ -279,6 +279,11 @@ pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno
 /// All attributes of a name in a directory, which is not followed; of the directory itself for no name.
 fn all_xattrs(directory: BorrowedFd, name: &[u8]) -> io::Result<Xattrs> {
     let path = in_directory(directory, name);
+    // Most have none: that costs one call.
+    let mut short = [0u8; 64];
+    if rustix::fs::llistxattr(path.as_slice(), &mut short) == Ok(0) {
+        return Ok(Xattrs::new());
+    }
     let mut buffer = vec![0; MAX_XATTR];
     let length = match rustix::fs::llistxattr(path.as_slice(), &mut buffer) {
         Ok(length) => length,

@@ -17,7 +17,6 @@ mod dedup;
 mod error;
 mod extract;
 mod finish;
-mod flatten;
 mod inflate;
 mod large;
 mod mend;
@@ -40,7 +39,6 @@ use std::path::Path;
 
 pub use dedup::{Duplicates, Shared, Sharing};
 pub use error::{LayerError, Refusal};
-pub use flatten::flatten;
 pub use mend::{hides_everything_below, mend_parents};
 pub use meta::LayerMeta;
 pub use options::{Limits, Ownership, UnpackOptions, XattrNamespace};

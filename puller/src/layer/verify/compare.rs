@@ -239,13 +239,13 @@ impl Comparison<'_> {
 
 /// A name in an open directory.
 #[derive(Clone, Copy)]
-pub(in crate::layer) struct Place<'a> {
+struct Place<'a> {
     directory: BorrowedFd<'a>,
     name: &'a [u8],
 }
 
 impl<'a> Place<'a> {
-    pub(in crate::layer) fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
+    fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
         use std::os::fd::AsFd as _;
         let directory = directory.as_fd();
         Self { directory, name }
@@ -258,18 +258,8 @@ impl<'a> Place<'a> {
         path
     }
 
-    /// A short attribute, if it is there.
-    pub(in crate::layer) fn xattr(self, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
-        let mut value = [0; 16];
-        match rustix::fs::lgetxattr(self.path(), name, &mut value) {
-            Ok(length) => Ok(Some(value[..length].to_vec())),
-            Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// All attributes.
-    pub(in crate::layer) fn xattrs(self) -> Result<Xattrs, Errno> {
+    fn xattrs(self) -> Result<Xattrs, Errno> {
         let path = self.path();
         // Most have none: that costs one call.
         let mut short = [0u8; 64];

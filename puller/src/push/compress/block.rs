@@ -27,6 +27,7 @@ pub(super) fn compress(
 ) -> io::Result<Vec<u8>> {
     let (before, bytes) = block.split_at(window);
     match compression.format {
+        Format::Gzip if is_noise(bytes)? => Ok(stored(bytes)),
         Format::Gzip => deflate(before, bytes, compression.level),
         Format::Zstd => {
             let mut compressor = zstd::bulk::Compressor::new(compression.level)?;
@@ -34,6 +35,36 @@ pub(super) fn compress(
             compressor.compress(bytes)
         }
     }
+}
+
+/// What is looked at of a block, at its beginning and in its middle.
+const SAMPLE: usize = 16 << 10;
+
+/// Whether a block is not worth the time: what is compressed already takes longest, and gets no smaller.
+fn is_noise(bytes: &[u8]) -> io::Result<bool> {
+    if bytes.len() < 4 * SAMPLE {
+        return Ok(false);
+    }
+    for at in [0, bytes.len() / 2] {
+        let sample = deflate(&[], &bytes[at..at + SAMPLE], 1)?;
+        if sample.len() < SAMPLE - SAMPLE / 100 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Bytes as they are (RFC 1951, 3.2.4). They begin and end at a byte.
+fn stored(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 10_000 + 16);
+    for part in bytes.chunks(usize::from(u16::MAX)) {
+        let length = part.len() as u16;
+        out.push(0);
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend_from_slice(part);
+    }
+    out
 }
 
 /// Ends at a byte, so that the next block can follow.

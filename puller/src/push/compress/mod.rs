@@ -121,6 +121,15 @@ impl Compression {
         Self { format, level }
     }
 
+    /// The level of a format for blobs that a person waits for: gzip's is near its default's sizes in half the time.
+    pub fn quick(format: Format) -> Self {
+        let level = match format {
+            Format::Gzip => 2,
+            Format::Zstd => format.default_level(),
+        };
+        Self { format, level }
+    }
+
     /// The format.
     pub fn format(self) -> Format {
         self.format

@@ -130,6 +130,24 @@ fn the_bytes_are_those_of_earlier_versions() {
 }
 
 #[test]
+fn what_gets_no_smaller_is_kept_as_it_is_between_what_does() {
+    let (text, noise) = (content(1_500_000), noise(3, 2_000_000));
+    let bytes = [&text[..], &noise, &text].concat();
+    let compression = Compression::of(Format::Gzip);
+    let blob = compressed(&bytes, compression, 2, 100_000);
+    assert!(read(&blob, Format::Gzip) == bytes);
+    let alone = compressed(&noise, compression, 2, usize::MAX);
+    assert!(read(&alone, Format::Gzip) == noise);
+    assert!(
+        alone.len() < noise.len() + noise.len() / 5000,
+        "{}",
+        alone.len()
+    );
+    let once = compressed(&text, compression, 2, usize::MAX).len();
+    assert!(blob.len() < noise.len() + 3 * once, "{} {once}", blob.len());
+}
+
+#[test]
 fn levels_are_those_of_the_format() {
     assert!(Compression::new(Format::Gzip, Some(9)).is_ok());
     assert!(Compression::new(Format::Gzip, Some(0)).is_err());

@@ -221,18 +221,16 @@ async fn packed(
             "the image's configuration does not name it".to_owned(),
         ));
     };
-    let own = if diff_id == blob.digest {
-        None
-    } else {
-        Some(Compression::of(
-            format_of(&blob).unwrap_or(packing.compression.format()),
-        ))
+    let own = format_of(&blob).unwrap_or(packing.compression.format());
+    let mut forms = match diff_id == blob.digest {
+        _ if packing.is_otherwise(&blob) => Vec::new(),
+        true => vec![None],
+        // Those that were made here, and those that were compressed here before.
+        false => vec![Some(Compression::quick(own)), Some(Compression::of(own))],
     };
     let wanted = Some(packing.compression);
-    let mut forms = vec![own, wanted];
-    if packing.is_otherwise(&blob) {
-        forms.remove(0);
-    }
+    forms.retain(|form| *form != wanted);
+    forms.push(wanted);
     forms.dedup();
     let mut last = None;
     for (attempt, form) in forms.into_iter().enumerate() {
