@@ -19,8 +19,6 @@ mod squash;
 mod words;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use strata_oci::config::{ContainerConfig, History};
@@ -104,7 +102,11 @@ pub fn commit(
     let base = store.image_by_digest(&container.manifest_digest)?;
     let base = base.ok_or_else(|| CommitError::ImageGone(container.name.clone()))?;
     let directory = store.container_dir(&container.id);
-    let kept = kept_config(&directory)?;
+    // How it was created, if that is known: a mount was not.
+    let kept = Config::read(&directory).map_err(|source| CommitError::Open {
+        path: directory.clone(),
+        source,
+    })?;
     // Said before anything is read: an instruction that makes no sense costs nothing.
     let mut starts = match &kept {
         Some(kept) => settings::merged(&base.config.config, kept),
@@ -153,22 +155,6 @@ fn origin(base: &Image, name: &str) -> BTreeMap<String, String> {
         base.digest.to_string(),
     );
     annotations
-}
-
-/// How the container was created, if that is known: a mount was not.
-fn kept_config(directory: &Path) -> Result<Option<Config>, CommitError> {
-    let path = directory.join("config.json");
-    let damaged = |source| CommitError::Open {
-        path: path.clone(),
-        source,
-    };
-    match fs::read(&path) {
-        Ok(text) => Ok(Some(
-            serde_json::from_slice(&text).map_err(|error| damaged(error.into()))?,
-        )),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(damaged(error)),
-    }
 }
 
 /// The layer between a container and its image; `None` when the trees are the same.

@@ -7,6 +7,7 @@ use strata_oci::config::ContainerConfig;
 
 use crate::run::command::DEFAULT_PATH;
 use crate::run::config::Config;
+use crate::run::signals;
 
 /// The image's settings with those of the container in their place.
 pub(super) fn merged(image: &ContainerConfig, container: &Config) -> ContainerConfig {
@@ -16,6 +17,11 @@ pub(super) fn merged(image: &ContainerConfig, container: &Config) -> ContainerCo
     merged.env = environment(image, container);
     merged.user.clone_from(&container.user);
     merged.working_dir.clone_from(&container.working_directory);
+    if let Some(number) = container.stop_signal
+        && signals::parse(&image.stop_signal) != Ok(number)
+    {
+        merged.stop_signal = number.to_string();
+    }
     let labels = container.labels.iter();
     merged
         .labels
@@ -138,8 +144,13 @@ mod tests {
         given.labels.insert("two".to_owned(), "2".to_owned());
         given.user = "33".to_owned();
         given.working_directory = "/app".to_owned();
-        let merged = merged(&base, &given);
+        base.stop_signal = "SIGINT".to_owned();
+        given.stop_signal = Some(2);
+        let merged = super::merged(&base, &given);
+        given.stop_signal = Some(9);
+        assert_eq!(super::merged(&base, &given).stop_signal, "9");
         assert_eq!(merged.labels.len(), 2);
+        assert_eq!(merged.stop_signal, "SIGINT", "the same signal by its name");
         assert_eq!(
             (merged.user.as_str(), merged.working_dir.as_str()),
             ("33", "/app")
