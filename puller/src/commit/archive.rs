@@ -51,8 +51,8 @@ struct Writer<'a> {
     latest: Option<i64>,
     /// The directory that is open, with its layer and path.
     parent: Option<(usize, Vec<u8>, OwnedFd)>,
-    /// Files of several names, by device and inode, under their first name.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    /// Files of several names, by layer and inode, under their first name.
+    links: HashMap<(usize, u64), Vec<u8>>,
     out: &'a mut dyn Write,
 }
 
@@ -96,14 +96,14 @@ impl Writer<'_> {
         );
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => Kind::Directory,
-            FileType::RegularFile => return self.file(path, last, &stat),
+            FileType::RegularFile => return self.file(layer, path, last, &stat),
             FileType::Symlink => Kind::Symlink,
             FileType::Fifo => Kind::Fifo,
             FileType::CharacterDevice => Kind::Character { major, minor },
             FileType::BlockDevice => Kind::Block { major, minor },
             _ => return Ok(()),
         };
-        if let Some(link) = self.link(path, &stat) {
+        if let Some(link) = self.link(layer, path, &stat) {
             return self.head(&link);
         }
         let mut entry = self.described(path, last, kind, &stat)?;
@@ -131,11 +131,11 @@ impl Writer<'_> {
     }
 
     /// A further name of a file that is in the archive.
-    fn link(&mut self, path: &[u8], stat: &Stat) -> Option<Entry> {
+    fn link(&mut self, layer: usize, path: &[u8], stat: &Stat) -> Option<Entry> {
         if stat.st_nlink < 2 || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             return None;
         }
-        let key = (stat.st_dev, stat.st_ino);
+        let key = (layer, stat.st_ino);
         let Some(first) = self.links.get(&key) else {
             self.links.insert(key, path.to_vec());
             return None;
@@ -145,7 +145,13 @@ impl Writer<'_> {
         Some(entry)
     }
 
-    fn file(&mut self, path: &[u8], last: &[u8], stat: &Stat) -> Result<(), CommitError> {
+    fn file(
+        &mut self,
+        layer: usize,
+        path: &[u8],
+        last: &[u8],
+        stat: &Stat,
+    ) -> Result<(), CommitError> {
         let Some((_, _, directory)) = &self.parent else {
             return Ok(());
         };
@@ -160,7 +166,7 @@ impl Writer<'_> {
         if (opened.st_dev, opened.st_ino) != (stat.st_dev, stat.st_ino) {
             return Ok(());
         }
-        if let Some(link) = self.link(path, &opened) {
+        if let Some(link) = self.link(layer, path, &opened) {
             return self.head(&link);
         }
         let mut entry = self.described(path, last, Kind::File, &opened)?;

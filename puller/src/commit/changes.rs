@@ -119,8 +119,8 @@ type Named = (Vec<u8>, usize);
 struct Walk<'a> {
     trees: Trees<'a>,
     found: Changes,
-    /// The names of files that have several, by device and inode.
-    links: HashMap<(u64, u64), Vec<Named>>,
+    /// The names of files that have several, by layer and inode: what two layers share on the disk are two files.
+    links: HashMap<(usize, u64), Vec<Named>>,
     left: Vec<Pair>,
     /// The layers of directories that both trees have.
     directories: HashMap<Vec<u8>, usize>,
@@ -367,7 +367,7 @@ impl Walk<'_> {
     fn note_link(&mut self, entry: &Entry, path: &[u8]) {
         let stat = &entry.stat;
         if stat.st_nlink > 1 {
-            let names = self.links.entry((stat.st_dev, stat.st_ino)).or_default();
+            let names = self.links.entry((entry.layer, stat.st_ino)).or_default();
             names.push((path.to_vec(), entry.layer));
         }
     }

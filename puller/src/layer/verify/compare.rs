@@ -239,13 +239,13 @@ impl Comparison<'_> {
 
 /// A name in an open directory.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+pub(in crate::layer) struct Place<'a> {
     directory: BorrowedFd<'a>,
     name: &'a [u8],
 }
 
 impl<'a> Place<'a> {
-    fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
+    pub(in crate::layer) fn of(directory: &'a OwnedFd, name: &'a [u8]) -> Self {
         use std::os::fd::AsFd as _;
         let directory = directory.as_fd();
         Self { directory, name }
@@ -259,7 +259,7 @@ impl<'a> Place<'a> {
     }
 
     /// All attributes.
-    fn xattrs(self) -> Result<Xattrs, Errno> {
+    pub(in crate::layer) fn xattrs(self) -> Result<Xattrs, Errno> {
         let path = self.path();
         // Most have none: that costs one call.
         let mut short = [0u8; 64];

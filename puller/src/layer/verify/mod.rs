@@ -24,6 +24,7 @@ use super::model::Model;
 use super::options::UnpackOptions;
 use super::rebuild::rebuild_past;
 use super::tar::{TarError, TarReader};
+pub(super) use compare::Place;
 use compare::compare;
 
 /// Differences that are told one by one; the rest are counted.
