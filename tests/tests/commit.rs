@@ -610,3 +610,55 @@ fn a_commit_that_is_killed_leaves_a_store_that_is_right_and_works_when_repeated(
     mounted(&s.strata, "whole").assert_same(&truth);
     s.strata.run(&["system", "check"]).ok();
 }
+
+#[test]
+fn a_running_container_is_held_still_meanwhile_and_goes_on() {
+    let (s, base) = shell();
+    let place = Place::new();
+    let user = User::new(&place, 61_503);
+    for strata in [s.strata.clone(), Strata::of_user(&place, &user)] {
+        strata.pull(&base);
+        // The first file is always as far as the last, or one ahead. Between them is much to read.
+        let script = "head -c 30000000 /dev/urandom > /data/big; n=0; while true; do n=$((n+1)); \
+            echo $n > /tmp/t; mv /tmp/t /data/a; echo $n > /tmp/t; mv /tmp/t /data/z; done";
+        let run = ["run", "-d", "--name", "busy", &base, "sh", "-c", script];
+        strata.run(&run).ok();
+        let count = |image: &str, name: &str| -> u64 {
+            let ran = strata
+                .run(&["run", "--rm", image, "cat", &format!("/data/{name}")])
+                .ok();
+            ran.out().parse().expect("a number")
+        };
+        let live = || -> u64 {
+            let ran = strata.run(&["exec", "busy", "cat", "/data/z"]);
+            ran.out().parse().unwrap_or(0)
+        };
+        for _ in 0..500 {
+            if live() > 0 {
+                break;
+            }
+            thread::sleep(std::time::Duration::from_millis(20));
+        }
+        strata.run(&["commit", "busy", "moment"]).ok();
+        let (first, last) = (count("moment", "a"), count("moment", "z"));
+        assert!(first == last || first == last + 1, "{first} {last}");
+        let now = live();
+        let goes_on = (0..500).any(|_| {
+            thread::sleep(std::time::Duration::from_millis(10));
+            live() > now
+        });
+        assert!(goes_on, "it is still at {now}");
+        let listed = strata.run(&["ps"]).ok().out();
+        assert!(
+            listed.contains("busy") && !listed.contains("aused"),
+            "{listed}"
+        );
+        strata.run(&["pause", "busy"]).ok();
+        strata.run(&["commit", "busy", "again"]).ok();
+        assert!(
+            strata.run(&["ps"]).ok().out().contains("aused"),
+            "one that was paused stays so"
+        );
+        strata.run(&["rm", "-f", "busy"]).ok();
+    }
+}

@@ -362,5 +362,13 @@ fn an_ordinary_user_copies_and_owns_what_comes_out() {
             assert!(String::from_utf8_lossy(&out).contains("mine"), "{driver}");
             strata.run(&["rm", "box"]).ok();
         }
+        let box_ = running(
+            &strata,
+            "alive",
+            &base,
+            "while [ ! -e /data/in ]; do sleep 0.01; done; cat /data/in",
+        );
+        strata.run(&["cp", &at("file"), "alive:/data/in"]).ok();
+        assert_eq!(box_.wait().ok().out(), "mine");
     }
 }

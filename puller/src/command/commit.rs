@@ -95,6 +95,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         reference: args.reference.as_deref().map(new_name).transpose()?,
         message: args.message,
         author: args.author,
+        pause: args.pause,
         changes: args.change,
         form: args.made.form(),
         compression: args.made.compression(),

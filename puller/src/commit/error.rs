@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::instruction::InstructionError;
 use crate::layer::LayerError;
+use crate::run::RunError;
 use crate::store::StoreError;
 use crate::store::containers::ContainerError;
 
@@ -51,7 +52,7 @@ pub enum CommitError {
     #[error(
         "cannot pause the container: {0}; --pause=false takes its files as they are at the time"
     )]
-    Pause(#[source] io::Error),
+    Pause(#[source] RunError),
     /// A configuration that cannot be changed.
     #[error("the image's configuration cannot be changed: {0}")]
     Config(String),

@@ -16,6 +16,7 @@ mod pack;
 mod rebase;
 mod settings;
 mod squash;
+mod still;
 mod words;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use crate::store::{Image, NewImage, Store};
 use changes::{Changes, Tree, Trees};
 use config::Draft;
 use pack::Packed;
+use still::Still;
 
 /// Mount points that every container gets, and files that are mounted over its own.
 const OF_EVERY_CONTAINER: [&str; 6] = [
@@ -61,6 +63,8 @@ pub struct CommitOptions {
     pub message: Option<String>,
     /// Who made it.
     pub author: Option<String>,
+    /// Whether the processes of a container that runs are held still meanwhile.
+    pub pause: bool,
     /// Instructions, see [`apply`].
     pub changes: Vec<String>,
     /// The form of its manifest; that of the image below when not given.
@@ -86,8 +90,7 @@ impl CommitOptions {
     }
 }
 
-/// Makes an image of a container. Nobody may start it, or remove it, meanwhile; if it runs, its processes are best
-/// stopped.
+/// Makes an image of a container. Nobody may start it, or remove it, meanwhile.
 ///
 /// # Errors
 /// See [`CommitError`]. After one, nothing of the image is in the store.
@@ -120,7 +123,12 @@ pub fn commit(
     let diff_ids = &base.config.rootfs.diff_ids;
     // The image may lose its last container and its name while its layers are read.
     let _held = store.claim_layers(diff_ids)?;
+    let still = match options.pause {
+        true => Still::hold(store, container)?,
+        false => None,
+    };
     let layer = layer_of(store, &base, &directory, kept.as_ref(), options)?;
+    drop(still);
     let step = History {
         created: Some(options.moment.created.clone()),
         created_by: Some(command),

@@ -41,6 +41,7 @@ pub(super) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         reference: args.reference.as_deref().map(new_name).transpose()?,
         message: args.message,
         author: args.author,
+        pause: false,
         changes: Vec::new(),
         form: args.made.form(),
         compression: args.made.compression(),
