@@ -94,6 +94,17 @@ impl Clients {
         self.podman(&[direction, "--quiet", "--tls-verify=false", reference])
     }
 
+    /// Runs a container of an image by podman and runc. Limits that a container may have where this runs are given, because
+    /// podman's own are higher, and raising them needs a privilege that is not always there.
+    #[track_caller]
+    pub fn podman_run(&self, reference: &str) -> Ran {
+        let runtime = tool("runc");
+        let mut command = self.storage("podman");
+        command.arg("--runtime").arg(runtime).args(["run", "--rm"]);
+        let limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+        run(command.args(limits).args(["--network=host", reference]))
+    }
+
     /// `buildah`.
     #[track_caller]
     pub fn buildah(&self, args: &[&str]) -> Ran {

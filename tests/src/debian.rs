@@ -24,6 +24,24 @@ CMD ["python3", "-c", "print('python in', open('/etc/debian_version').read().str
 /// The OCI layout of the image; its tag is `latest`.
 #[track_caller]
 pub fn layout() -> PathBuf {
+    let (directory, _lock) = directory();
+    let ready = directory.join("debian");
+    if !ready.join("index.json").is_file() {
+        make(&directory, &ready);
+    }
+    ready
+}
+
+/// The root file system alone, as an archive.
+#[track_caller]
+pub fn base() -> PathBuf {
+    let (directory, _lock) = directory();
+    make_base(&directory)
+}
+
+/// Where the images are kept, and the lock under which they are made.
+#[track_caller]
+fn directory() -> (PathBuf, File) {
     need_root();
     let directory = match std::env::var_os("CARGO_TARGET_DIR") {
         Some(target) => workspace().join(target),
@@ -33,18 +51,11 @@ pub fn layout() -> PathBuf {
     fs::create_dir_all(&directory).expect("make a directory");
     let lock = File::create(directory.join("lock")).expect("make a lock");
     flock(&lock, FlockOperation::LockExclusive).expect("lock");
-    let ready = directory.join("debian");
-    if !ready.join("index.json").is_file() {
-        make(&directory, &ready);
-    }
-    ready
+    (directory, lock)
 }
 
 #[track_caller]
-fn make(directory: &Path, ready: &Path) {
-    let place = Place::new();
-    let clients = Clients::new(&place);
-    let context = place.dir("context");
+fn make_base(directory: &Path) -> PathBuf {
     let base = directory.join("base.tar");
     if !base.is_file() {
         let mut command = Command::new(tool("mmdebstrap"));
@@ -55,6 +66,15 @@ fn make(directory: &Path, ready: &Path) {
         run(command.arg(&fresh).args(sources())).ok();
         fs::rename(&fresh, &base).expect("rename");
     }
+    base
+}
+
+#[track_caller]
+fn make(directory: &Path, ready: &Path) {
+    let place = Place::new();
+    let clients = Clients::new(&place);
+    let context = place.dir("context");
+    let base = make_base(directory);
     fs::hard_link(&base, context.join("base.tar"))
         .or_else(|_| fs::copy(&base, context.join("base.tar")).map(|_| ()))
         .expect("copy");

@@ -27,6 +27,7 @@ pub mod image;
 pub mod machine;
 pub mod place;
 pub mod proxy;
+pub mod pty;
 pub mod recorder;
 pub mod scene;
 pub mod scrape;
