@@ -102,6 +102,20 @@ impl Scene {
     }
 }
 
+impl Drop for Scene {
+    /// Containers outlive the commands that started them, and would outlive the test.
+    fn drop(&mut self) {
+        let there = std::fs::read_dir(self.strata.root().join("containers"));
+        if there.is_ok_and(|mut entries| entries.next().is_some()) {
+            let ids = self.strata.run(&["ps", "-aq"]).out();
+            let args: Vec<&str> = ["rm", "-f"].into_iter().chain(ids.lines()).collect();
+            if args.len() > 2 {
+                self.strata.run(&args);
+            }
+        }
+    }
+}
+
 impl Default for Scene {
     fn default() -> Self {
         Self::new()
