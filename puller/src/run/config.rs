@@ -18,9 +18,9 @@ use super::command;
 pub struct Config {
     /// The host name.
     pub hostname: String,
-    /// Program and arguments; see [`command::arguments`](super::command::arguments).
+    /// Program and arguments; see [`command::arguments`].
     pub arguments: Vec<OsString>,
-    /// Variables, `K=V`; see [`command::environment`](super::command::environment).
+    /// Variables, `K=V`; see [`command::environment`].
     pub environment: Vec<OsString>,
     /// Where the program starts, made when missing; empty is the root.
     pub working_directory: String,

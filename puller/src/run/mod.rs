@@ -1,10 +1,10 @@
 //! Containers: namespaces, the root switch, the process.
 //!
-//! A command that starts a container starts its [`monitor`] first: our own program again, which goes on without
+//! A command that starts a container starts its monitor (`monitor`) first: our own program again, which goes on without
 //! the command. That starts our own program once more (`init`), in new mount, pid, uts and ipc namespaces, where it is
 //! alone: it mounts the layers where only it can see them, so that nothing stays mounted whatever dies, makes itself at
 //! home and becomes the user's program, which is pid 1. Further programs come in the same way (`join`). Whoever is
-//! attached, to the first program or another, talks to the monitor ([`attach`](mod@attach), `protocol`).
+//! attached, to the first program or another, talks to the monitor (`attach`, `protocol`).
 
 use std::io;
 use std::os::fd::OwnedFd;
