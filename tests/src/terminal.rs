@@ -49,6 +49,9 @@ impl Terminal {
                 None => session.env_remove(name),
             };
         }
+        if let Some(directory) = command.get_current_dir() {
+            session.current_dir(directory);
+        }
         session.stdin(slave()).stdout(slave()).stderr(slave());
         let child = session.spawn().expect("start");
         // Only the program has the other side now, so its end is seen.
@@ -97,7 +100,13 @@ impl Terminal {
     /// Waits until `text` appears behind what was waited for before.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let limit = Instant::now() + LIMIT;
+        self.wait_for_within(text, LIMIT);
+    }
+
+    /// [`Terminal::wait_for`] something that may take so long.
+    #[track_caller]
+    pub fn wait_for_within(&mut self, text: &str, limit: Duration) {
+        let limit = Instant::now() + limit;
         loop {
             {
                 let screen = self.screen.lock().expect("lock");

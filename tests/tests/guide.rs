@@ -10,14 +10,12 @@ use strata_tests::debian;
 use strata_tests::entry::Compression;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
-use strata_tests::pty::Terminal;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
+use strata_tests::terminal::Terminal;
 use strata_tests::user::User;
 
-/// What the person at the keyboard waits for.
-const SOON: Duration = Duration::from_secs(30);
-/// And while apt works.
+/// While apt works.
 const LONG: Duration = Duration::from_secs(400);
 const PROMPT: &str = ":/# ";
 
@@ -51,14 +49,14 @@ fn guide(strata: &Strata) {
     // 1
     let args = ["run", "--name=base-container", "-ti", "debian"];
     let mut shell = Terminal::start(&strata.command(&args));
-    shell.until(PROMPT, SOON);
+    shell.wait_for(PROMPT);
     // 2
-    shell.line("apt update && apt install -y nodejs");
-    shell.until("Setting up nodejs", LONG);
-    shell.until(PROMPT, LONG);
-    shell.line("node -e 'console.log(\"Hello world!\")'");
-    shell.until("\rHello world!", SOON);
-    shell.until(PROMPT, SOON);
+    shell.keys("apt update && apt install -y nodejs\r");
+    shell.wait_for_within("Setting up nodejs", LONG);
+    shell.wait_for_within(PROMPT, LONG);
+    shell.keys("node -e 'console.log(\"Hello world!\")'\r");
+    shell.wait_for("\rHello world!");
+    shell.wait_for(PROMPT);
     // 3
     let id = strata
         .run(&[
@@ -95,16 +93,16 @@ fn guide(strata: &Strata) {
         strata.run(&["rm", "-f", "base-container"]).ok().out(),
         "base-container"
     );
-    assert_eq!(shell.wait(SOON), 137, "killed with its container");
+    assert_eq!(shell.wait(), 137, "killed with its container");
     // 7
     let args = ["run", "--name=app-container", "-ti", "node-base"];
     let mut shell = Terminal::start(&strata.command(&args));
-    shell.until(PROMPT, SOON);
-    shell.line("echo 'console.log(\"Hello from an app\")' > app.js");
-    shell.until(PROMPT, SOON);
-    shell.line("node app.js");
-    shell.until("\rHello from an app", SOON);
-    shell.until(PROMPT, SOON);
+    shell.wait_for(PROMPT);
+    shell.keys("echo 'console.log(\"Hello from an app\")' > app.js\r");
+    shell.wait_for(PROMPT);
+    shell.keys("node app.js\r");
+    shell.wait_for("\rHello from an app");
+    shell.wait_for(PROMPT);
     // 8
     let command = [
         "container",
@@ -131,7 +129,7 @@ fn guide(strata: &Strata) {
         "Hello from an app"
     );
     strata.run(&["rm", "-f", "app-container"]).ok();
-    assert_eq!(shell.wait(SOON), 137);
+    assert_eq!(shell.wait(), 137);
 }
 
 /// Both images go to a registry; an empty store fetches what it has not, and podman gets the same.

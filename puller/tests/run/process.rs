@@ -209,16 +209,17 @@ fn signals_reach_the_process() {
 }
 
 #[test]
-fn a_container_dies_with_its_runner_and_the_store_is_put_right() {
+fn a_container_outlives_its_command_and_dies_with_its_monitor_and_the_store_is_put_right() {
     for m in Machine::both() {
         let mark = format!("{}", 1_000_000 + std::process::id());
-        let alive = || {
+        let running = || {
             let wanted = format!("sleep\0{mark}\0").into_bytes();
             let lines = std::fs::read_dir("/proc").expect("list").flatten();
             lines
-                .filter_map(|e| std::fs::read(e.path().join("cmdline")).ok())
-                .any(|l| l == wanted)
+                .map(|e| e.path())
+                .find(|p| std::fs::read(p.join("cmdline")).is_ok_and(|l| l == wanted))
         };
+        let alive = || running().is_some();
         let mut child = m
             .command(&["run", "--name", "victim", "base", "sleep", &mark])
             .spawn()
@@ -229,6 +230,11 @@ fn a_container_dies_with_its_runner_and_the_store_is_put_right() {
             .fails(125, "already in use");
         child.kill().expect("kill");
         child.wait().expect("wait");
+        let stat = std::fs::read_to_string(running().expect("it goes on").join("stat"));
+        let stat = stat.expect("its state");
+        let parent = stat.rsplit(") ").next().expect("fields").split(' ').nth(1);
+        let monitor = parent.and_then(|p| Pid::from_raw(p.parse().ok()?));
+        kill_process(monitor.expect("its monitor"), Signal::KILL).expect("kill");
         until("it is dead", || !alive());
         // Its last work in the kernel, the unmounting, may take a moment.
         until("it has ended", || m.state_of("victim") == "exited");
