@@ -1,13 +1,10 @@
 //! Who talks to a container that runs: further commands, attached terminals and pipes, readers of its log.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
-use strata_tests::command::{Ran, Running, find_process, run_with_input, wait_for_process};
-use strata_tests::living::{Living, marker, until};
+use strata_tests::command::{Ran, Running, run_with_input};
+use strata_tests::living::{Living, until};
 use strata_tests::terminal::Terminal;
-use strata_tests::user::need_root;
 
 #[test]
 fn a_further_command_has_the_containers_world_and_its_own_exit_code() {

@@ -11,7 +11,7 @@ use strata_tests::clients::{Clients, umoci_unpack};
 use strata_tests::committed::{committed, inspected, layers, mounted, names, shell};
 use strata_tests::scene::{Scene, shell_image};
 use strata_tests::tree::{Kind, Tree};
-use strata_tests::user::{User, need_root};
+use strata_tests::user::need_root;
 
 const DRIVERS: [&str; 3] = ["overlay", "fuse-overlayfs", "vfs"];
 

@@ -1,13 +1,12 @@
 //! The life of containers: created, started, left alone, looked at, held still, stopped, removed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
-use strata_tests::command::{Ran, Running, find_process, run_with_input, wait_for_process};
+use rustix::process::{Signal, kill_process};
+use serde_json::Value;
+use strata_tests::command::{Running, find_process, wait_for_process};
 use strata_tests::living::{Living, marker, until};
-use strata_tests::terminal::Terminal;
-use strata_tests::user::need_root;
+use strata_tests::scene::shell_image;
 
 #[test]
 fn a_detached_container_outlives_its_command_and_says_what_it_printed() {
