@@ -116,6 +116,72 @@ fn a_bundle_filters_system_calls_and_hides_the_host() {
 }
 
 #[test]
+fn crun_and_runc_hold_to_every_option() {
+    let s = Side::new(61_143, false, &tools_image());
+    let bundle = s.shared("out").join("bundle");
+    let script = "echo $(grep Groups: /proc/self/status); id -u; cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname; grep db /etc/hosts; \
+        grep nameserver /etc/resolv.conf; cat /proc/sys/net/ipv4/ip_default_ttl /proc/self/oom_score_adj; ulimit -n; echo $(grep CapInh /proc/self/status); \
+        (echo x > /dev/mine) 2>/dev/null && echo written; head -c 2 /dev/mine | wc -c; touch /new 2>/dev/null && echo root; \
+        touch /t/new && echo memory; pwd";
+    let args = [
+        "bundle",
+        "-h",
+        "box",
+        "--domainname",
+        "example.org",
+        "--add-host",
+        "db:10.0.0.7",
+        "--dns",
+        "192.0.2.1",
+        "--network",
+        "none",
+        "--sysctl",
+        "net.ipv4.ip_default_ttl=77",
+        "--oom-score-adj",
+        "500",
+        "--ulimit",
+        "nofile=100:200",
+        "-u",
+        "7:8",
+        "--group-add",
+        "9",
+        "--device",
+        "/dev/zero:/dev/mine:r",
+        "--read-only",
+        "--tmpfs",
+        "/t",
+        "-w",
+        "/data/made/here",
+        "--memory",
+        "64m",
+        "--annotation",
+        "mine=yes",
+        "--label",
+        "also=this",
+        &s.reference,
+        bundle.to_str().expect("text"),
+        "sh",
+        "-c",
+        script,
+    ];
+    s.strata.run(&args).ok();
+    let config: Value =
+        serde_json::from_slice(&fs::read(bundle.join("config.json")).expect("read")).expect("JSON");
+    let annotations = &config["annotations"];
+    assert_eq!(
+        (&annotations["mine"], &annotations["also"]),
+        (&Value::from("yes"), &Value::from("this"))
+    );
+    assert_eq!(annotations["org.opencontainers.image.os"], "linux");
+    for runtime in RUNTIMES {
+        let ran = run_bundle(&s, 61_143, runtime, &bundle);
+        let expected = "Groups: 8 9\n7\nbox\nexample.org\n10.0.0.7\tdb\nnameserver 192.0.2.1\n77\n500\n100\nCapInh: 0000000000000000\n\
+            2\nmemory\n/data/made/here";
+        assert_eq!(ran.out(), expected, "{}", ran.story());
+    }
+}
+
+#[test]
 fn a_container_may_be_run_by_another_runtime() {
     let s = Side::new(61_142, false, &tools_image());
     for runtime in RUNTIMES {

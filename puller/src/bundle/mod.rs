@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use crate::driver::{self, DriverError};
 use crate::run::config::Config;
 use crate::run::user::UserError;
+use crate::run::write_host_files;
 use crate::userns::{Mappings, Privilege};
 
+mod annotations;
+mod linux;
 mod spec;
 
+pub use annotations::annotations;
 pub use spec::{Place, runtime_spec};
 
 /// Why a bundle could not be written.
@@ -50,7 +54,8 @@ impl BundleError {
 }
 
 /// Writes a bundle to `directory`, which is made: a copy of the layers (top first) as `rootfs`, and a `config.json`
-/// for it. Volumes that nobody named are directories of the copy.
+/// for it. Volumes that nobody named are directories of the copy. Where names are the host's, its own files are mounted,
+/// else such as are written beside.
 ///
 /// # Errors
 /// The directory is not empty; a user that the image does not know; files that cannot be written.
@@ -64,17 +69,19 @@ pub fn write(
     make_empty(directory)?;
     let rootfs = directory.join("rootfs");
     driver::copy_stack(lowers, &rootfs, privilege)?;
+    let files = match config.names_are_the_hosts() {
+        true => ["/etc/resolv.conf", "/etc/hosts"]
+            .map(|path| (path.into(), path.to_owned()))
+            .to_vec(),
+        false => std::path::absolute(directory)
+            .and_then(|directory| write_host_files(&directory, config))
+            .map_err(BundleError::io("cannot write files of names in", directory))?,
+    };
     let place = Place {
         root: Path::new("rootfs"),
         rootfs: &rootfs,
         volumes,
-        files: &[
-            (
-                PathBuf::from("/etc/resolv.conf"),
-                "/etc/resolv.conf".to_owned(),
-            ),
-            (PathBuf::from("/etc/hosts"), "/etc/hosts".to_owned()),
-        ],
+        files: &files,
         rootless: privilege == Privilege::UserNamespace,
         group: None,
         ids: match privilege {

@@ -1,17 +1,16 @@
 //! A container's configuration as the `config.json` of a bundle (runtime-spec, config.md and config-linux.md).
 
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::BundleError;
-use crate::run::config::{Config, Mount, Network, Propagation, Resources, Source};
+use super::linux::linux;
+use crate::run::config::{Config, Mount, Network, Propagation, Source};
 use crate::run::options::effective_capabilities;
-use crate::run::{HIDDEN, READ_ONLY, seccomp, user};
+use crate::run::user;
 use crate::userns::{Ids, Mappings};
 
 /// The version of the specification that this keeps to.
@@ -87,20 +86,26 @@ pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError
         "noNewPrivileges": security.no_new_privileges,
     });
     // Without ids of their own there is nobody to be a member of.
-    if !user.groups.is_empty() && has_group(place, 1) {
-        process["user"]["additionalGids"] = json!(user.groups);
+    if has_group(place, 1) {
+        process["user"]["additionalGids"] = json!(user.all_groups());
     }
     if let Some(score) = config.resources.oom_score_adj {
         process["oomScoreAdj"] = json!(score);
     }
-    Ok(json!({
+    let mut spec = json!({
         "ociVersion": VERSION,
         "process": process,
         "root": { "path": place.root, "readonly": config.read_only },
-        "hostname": config.hostname,
         "mounts": mounts(config, place, rootless),
         "linux": linux(config, place, rootless)?,
-    }))
+    });
+    if !config.shares_name {
+        spec["hostname"] = json!(config.hostname);
+    }
+    if !config.annotations.is_empty() {
+        spec["annotations"] = json!(config.annotations);
+    }
+    Ok(spec)
 }
 
 /// Whether there is a group of this id where the container is to be.
@@ -148,6 +153,15 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
         false => mount("/sys", "sysfs", "sysfs", &sys),
     };
     let quiet = ["nosuid", "noexec", "nodev"];
+    let shared = |target: &str, own: Value| match config.shares_ipc {
+        true => mount(
+            target,
+            "bind",
+            target,
+            &["bind", "nosuid", "noexec", "nodev"],
+        ),
+        false => own,
+    };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &quiet),
         mount(
@@ -157,13 +171,19 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
         mount("/dev/pts", "devpts", "devpts", &pts),
-        mount(
+        shared(
             "/dev/shm",
-            "tmpfs",
-            "shm",
-            &[quiet.as_slice(), &["mode=1777", &shm_size]].concat(),
+            mount(
+                "/dev/shm",
+                "tmpfs",
+                "shm",
+                &[quiet.as_slice(), &["mode=1777", &shm_size]].concat(),
+            ),
         ),
-        mount("/dev/mqueue", "mqueue", "mqueue", &quiet),
+        shared(
+            "/dev/mqueue",
+            mount("/dev/mqueue", "mqueue", "mqueue", &quiet),
+        ),
         sys,
     ];
     let own = |target: &str| config.mounts.iter().any(|known| known.target == target);
@@ -227,124 +247,11 @@ fn one(wanted: &Mount, place: &Place) -> Option<Value> {
     Some(mount(&wanted.target, kind, source, &options))
 }
 
-fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Value, BundleError> {
-    let security = &config.security;
-    let mut namespaces = vec!["mount", "pid", "ipc", "uts"];
-    if config.network == Network::None {
-        namespaces.push("network");
-    }
-    if place.ids.is_some() {
-        namespaces.push("user");
-    }
-    let namespaces: Vec<Value> = namespaces
-        .iter()
-        .map(|kind| json!({ "type": kind }))
-        .collect();
-    let mut linux = Map::new();
-    linux.insert("namespaces".into(), json!(namespaces));
-    if !security.privileged && !security.unmasked {
-        linux.insert("maskedPaths".into(), json!(HIDDEN));
-        linux.insert("readonlyPaths".into(), json!(READ_ONLY));
-    }
-    if let Some(ids) = &place.ids {
-        let maps = |ranges: &[(u64, u64, u64)]| -> Vec<Value> {
-            let ranges = ranges.iter();
-            ranges
-                .map(|(inside, outside, count)| {
-                    json!({ "containerID": inside, "hostID": outside, "size": count })
-                })
-                .collect()
-        };
-        linux.insert("uidMappings".into(), json!(maps(&ids.users)));
-        linux.insert("gidMappings".into(), json!(maps(&ids.groups)));
-    }
-    let filter = seccomp::runtime_seccomp(security).map_err(BundleError::Seccomp)?;
-    if let Some(filter) = filter {
-        linux.insert("seccomp".into(), filter);
-    }
-    let (devices, rules) = devices(config);
-    if !devices.is_empty() {
-        linux.insert("devices".into(), json!(devices));
-    }
-    let mut resources = resources(&config.resources);
-    if !rootless {
-        resources.insert("devices".into(), json!(rules));
-    }
-    if let Some(group) = &place.group {
-        linux.insert("cgroupsPath".into(), json!(group));
-    }
-    if !resources.is_empty() {
-        linux.insert("resources".into(), Value::Object(resources));
-    }
-    Ok(Value::Object(linux))
-}
-
-/// The nodes to be made, and who may open what: nothing but these and what every container has.
-fn devices(config: &Config) -> (Vec<Value>, Vec<Value>) {
-    let open = config.security.privileged;
-    let mut rules = vec![json!({ "allow": open, "access": "rwm" })];
-    let mut devices = Vec::new();
-    for (host, inside, access) in &config.devices {
-        let Ok(found) = fs::metadata(host) else {
-            continue;
-        };
-        let kind = if found.file_type().is_block_device() {
-            "b"
-        } else {
-            "c"
-        };
-        let (major, minor) = (
-            rustix::fs::major(found.rdev()),
-            rustix::fs::minor(found.rdev()),
-        );
-        devices.push(json!({
-            "path": inside, "type": kind, "major": major, "minor": minor,
-            "fileMode": found.mode() & 0o777, "uid": found.uid(), "gid": found.gid(),
-        }));
-        rules.push(json!({
-            "allow": true, "type": kind, "major": major, "minor": minor, "access": access,
-        }));
-    }
-    (devices, rules)
-}
-
-fn resources(wanted: &Resources) -> Map<String, Value> {
-    let mut resources = Map::new();
-    if let Some(bytes) = wanted.memory {
-        let mut memory = json!({ "limit": bytes });
-        if let Some(both) = wanted.memory_swap {
-            memory["swap"] = json!(both);
-        }
-        resources.insert("memory".into(), memory);
-    }
-    let mut cpu = Map::new();
-    if let Some(cpus) = wanted.cpus {
-        cpu.insert("quota".into(), json!((cpus * 100_000.0) as i64));
-        cpu.insert("period".into(), json!(100_000));
-    }
-    cpu.extend(
-        wanted
-            .cpu_shares
-            .map(|shares| ("shares".to_owned(), json!(shares))),
-    );
-    cpu.extend(
-        wanted
-            .cpuset
-            .as_ref()
-            .map(|list| ("cpus".to_owned(), json!(list))),
-    );
-    if !cpu.is_empty() {
-        resources.insert("cpu".into(), Value::Object(cpu));
-    }
-    if let Some(most) = wanted.pids {
-        resources.insert("pids".into(), json!({ "limit": most }));
-    }
-    resources
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::config::Resources;
+    use std::fs;
 
     fn rootfs() -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("tempdir");
@@ -400,7 +307,7 @@ mod tests {
         let spec = spec(&config, None).expect("described");
         assert_eq!(
             spec["process"]["user"],
-            json!({ "uid": 33, "gid": 34, "additionalGids": [44] })
+            json!({ "uid": 33, "gid": 34, "additionalGids": [34, 44] })
         );
         assert_eq!(spec["process"]["env"], json!(["A=1", "HOME=/var/www"]));
         assert_eq!(spec["process"]["cwd"], "/");
@@ -425,6 +332,44 @@ mod tests {
             json!(["noexec", "ro", "size=9", "mode=1777"])
         );
         assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+    }
+
+    #[test]
+    fn what_is_shared_set_and_limited_is_said() {
+        let config = Config {
+            shares_ipc: true,
+            shares_name: true,
+            sysctls: vec![("net.core.somaxconn".into(), "9".into())],
+            annotations: [("a".to_owned(), "b".to_owned())].into(),
+            devices: vec![("/dev/zero".into(), "/dev/nought".into(), "r".into())],
+            resources: Resources {
+                memory_reservation: Some(8),
+                cpu_quota: Some(9),
+                cpuset_mems: Some("0".into()),
+                ..Resources::default()
+            },
+            ..Config::default()
+        };
+        let spec = spec(&config, None).expect("described");
+        assert!(spec["hostname"].is_null());
+        assert_eq!(spec["annotations"], json!({ "a": "b" }));
+        let linux = &spec["linux"];
+        assert_eq!(
+            linux["namespaces"],
+            json!([{ "type": "mount" }, { "type": "pid" }])
+        );
+        assert_eq!(linux["sysctl"], json!({ "net.core.somaxconn": "9" }));
+        assert_eq!(linux["devices"][0]["path"], "/dev/nought");
+        let rule = json!({ "allow": true, "type": "c", "major": 1, "minor": 5, "access": "r" });
+        assert_eq!(linux["resources"]["devices"][1], rule);
+        assert_eq!(linux["resources"]["memory"], json!({ "reservation": 8 }));
+        assert_eq!(
+            linux["resources"]["cpu"],
+            json!({ "quota": 9, "mems": "0" })
+        );
+        let shm = spec["mounts"].as_array().expect("a list").iter();
+        let shm: Vec<&Value> = shm.filter(|m| m["destination"] == "/dev/shm").collect();
+        assert_eq!((shm.len(), &shm[0]["type"]), (1, &json!("bind")));
     }
 
     #[test]

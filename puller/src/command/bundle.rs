@@ -13,7 +13,10 @@ use crate::settings::Settings;
 
 /// Write a runtime bundle: a root file system and a config.json for crun, runc, youki
 #[derive(clap::Args)]
-#[command(override_usage = "strata bundle [OPTIONS] REF DIR [COMMAND [ARG...]]")]
+#[command(
+    disable_help_flag = true,
+    override_usage = "strata bundle [OPTIONS] REF DIR [COMMAND [ARG...]]"
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     container: ContainerArgs,
@@ -30,6 +33,10 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
     let image = args.image(&store)?;
     let mut config = args.config_for(&image.config.config, name, command)?;
+    let mut annotations = bundle::annotations(&image.config);
+    annotations.extend(config.labels.clone());
+    annotations.append(&mut config.annotations);
+    config.annotations = annotations;
     // What nobody named lives and dies with the bundle.
     let anonymous = |source: &Source| {
         matches!(

@@ -16,7 +16,10 @@ use crate::settings::Settings;
 
 /// Make a container, to be started later
 #[derive(clap::Args)]
-#[command(override_usage = "strata create [OPTIONS] REF [COMMAND [ARG...]]")]
+#[command(
+    disable_help_flag = true,
+    override_usage = "strata create [OPTIONS] REF [COMMAND [ARG...]]"
+)]
 pub(crate) struct Args {
     /// Write the container's id to this new file
     #[arg(long, value_name = "FILE")]

@@ -104,7 +104,10 @@ fn variables(args: &Args) -> Result<Vec<OsString>> {
     let mut given = Vec::new();
     for path in &args.env_file {
         let text = std::fs::read(path).with_context(|| format!("--env-file {}", path.display()))?;
-        given.extend(command::environment_file(&text));
+        given.extend(
+            command::environment_file(&text)
+                .with_context(|| format!("--env-file {}", path.display()))?,
+        );
     }
     given.extend(args.env.iter().cloned());
     Ok(command::environment(Vec::new(), &[], &given, |key| {

@@ -19,7 +19,10 @@ use crate::settings::Settings;
 /// Leaves with the command's exit status: 128 and the signal's number if a signal killed it, 127 if it was not
 /// found, 126 if it could not be executed, 125 if strata itself failed.
 #[derive(clap::Args)]
-#[command(override_usage = "strata run [OPTIONS] REF [COMMAND [ARG...]]")]
+#[command(
+    disable_help_flag = true,
+    override_usage = "strata run [OPTIONS] REF [COMMAND [ARG...]]"
+)]
 pub(crate) struct Args {
     /// Leave the container running in the background, and print its id
     #[arg(short, long)]

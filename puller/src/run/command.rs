@@ -6,6 +6,8 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use strata_oci::config::ContainerConfig;
 
+use super::options::OptionError;
+
 /// Where programs are looked for when the image says nothing: docker's default.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -56,11 +58,32 @@ pub fn environment(
 
 /// The variables of an environment file: a `K=V` or `K` a line, `#` starts a comment line. Values are
 /// taken as they stand, quotes included.
-pub fn environment_file(text: &[u8]) -> Vec<OsString> {
-    text.split(|b| *b == b'\n')
+///
+/// # Errors
+/// A line without a name, or with a name that has spaces in it.
+pub fn environment_file(text: &[u8]) -> Result<Vec<OsString>, OptionError> {
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let lines = text
+        .split(|b| *b == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start())
         .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .map(|line| OsString::from_vec(line.to_vec()))
+        .map(OsStr::from_bytes);
+    lines
+        .map(|line| {
+            let name = name(line);
+            if name.is_empty() {
+                return Err(OptionError::new(format!(
+                    "no variable name on line {line:?}"
+                )));
+            }
+            if name.iter().any(|b| b.is_ascii_whitespace()) {
+                let name = OsStr::from_bytes(name);
+                return Err(OptionError::new(format!(
+                    "variable {name:?} contains whitespaces"
+                )));
+            }
+            Ok(line.to_owned())
+        })
         .collect()
 }
 
@@ -160,8 +183,12 @@ mod tests {
         let text = b"# comment\n\nA=1\r\n  B=two words\nC\n#D=4\nE=\"q\"";
         assert_eq!(
             environment_file(text),
-            os(&["A=1", "B=two words", "C", "E=\"q\""])
+            Ok(os(&["A=1", "B=two words", "C", "E=\"q\""]))
         );
+        assert_eq!(environment_file(b"\xef\xbb\xbfA=1"), Ok(os(&["A=1"])));
+        for bad in ["=x", "A B=1", "export A=1", "A =1"] {
+            assert!(environment_file(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     proptest! {

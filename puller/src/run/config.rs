@@ -18,6 +18,8 @@ use super::command;
 pub struct Config {
     /// The host name.
     pub hostname: String,
+    /// The NIS domain, which is the rest of the host's full name; the host's own when empty.
+    pub domainname: String,
     /// Program and arguments; see [`command::arguments`].
     pub arguments: Vec<OsString>,
     /// Variables, `K=V`; see [`command::environment`].
@@ -46,6 +48,16 @@ pub struct Config {
     pub network: Network,
     /// Further lines of /etc/hosts: (name, address).
     pub extra_hosts: Vec<(String, String)>,
+    /// What resolv.conf says in place of the host's lines.
+    pub resolver: Resolver,
+    /// Whether System V objects, message queues and shared memory are the host's (`--ipc host`).
+    pub shares_ipc: bool,
+    /// Whether it has the host's name (`--uts host`).
+    pub shares_name: bool,
+    /// Parameters of the kernel that belong to the container's namespaces: (name with dots, value).
+    pub sysctls: Vec<(String, String)>,
+    /// What a bundle says beside.
+    pub annotations: BTreeMap<String, String>,
     /// The root file system cannot be written (`--read-only`).
     pub read_only: bool,
     /// What is mounted into the container, in this order.
@@ -62,6 +74,18 @@ pub struct Config {
     pub runtime: Option<String>,
     /// The name of the driver that stacks its layers, once one was chosen.
     pub driver: Option<String>,
+}
+
+/// Lines of resolv.conf(5); none of a kind leaves the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resolver {
+    /// Addresses of name servers.
+    pub servers: Vec<String>,
+    /// Domains to look in; `.` alone stands for none.
+    pub search: Vec<String>,
+    /// Options.
+    pub options: Vec<String>,
 }
 
 /// Which network a container is in.
@@ -171,12 +195,20 @@ pub struct Resources {
     pub memory: Option<u64>,
     /// Bytes of memory and swap together; -1 is unlimited.
     pub memory_swap: Option<i64>,
+    /// Bytes of memory that it keeps when others run out of it.
+    pub memory_reservation: Option<u64>,
     /// Processors, 1.5 for one and a half.
     pub cpus: Option<f64>,
     /// Relative weight, 2 to 262144.
     pub cpu_shares: Option<u64>,
     /// Which processors, `0-2,4`.
     pub cpuset: Option<String>,
+    /// Microseconds in which the quota is used up, and the quota.
+    pub cpu_period: Option<u64>,
+    /// See `cpu_period`; 100 ms when only this is given.
+    pub cpu_quota: Option<i64>,
+    /// Which nodes of memory, `0-1`.
+    pub cpuset_mems: Option<String>,
     /// Processes and threads.
     pub pids: Option<i64>,
     /// (name as in setrlimit(2) without RLIMIT_, lower case; soft; hard).
@@ -210,15 +242,28 @@ impl Config {
         fs::rename(new, directory.join(FILE))
     }
 
-    /// Names the host after the container's id if nobody gave it a name.
+    /// Names the host after the container's id if nobody gave it a name; one that shares the host's name has that.
     pub fn default_hostname(&mut self, short_id: &str) {
         if !self.hostname.is_empty() {
             return;
         }
+        let of_host = match self.shares_name {
+            true => fs::read_to_string("/proc/sys/kernel/hostname").ok(),
+            false => None,
+        };
+        let short_id = of_host.as_deref().map_or(short_id, str::trim);
         self.hostname = short_id.to_owned();
         if command::value(&self.environment, "HOSTNAME").is_none() {
             self.environment.push(format!("HOSTNAME={short_id}").into());
         }
+    }
+
+    /// Whether names are looked up as on the host, and no others are known.
+    pub fn names_are_the_hosts(&self) -> bool {
+        self.network == Network::Host
+            && self.extra_hosts.is_empty()
+            && self.domainname.is_empty()
+            && self.resolver == Resolver::default()
     }
 
     /// The seconds that a stop waits before it kills.
@@ -274,5 +319,12 @@ mod tests {
         assert_eq!(config.environment, ["HOSTNAME=0123"]);
         config.default_hostname("4567");
         assert_eq!(config.hostname, "0123");
+        let mut shared = Config {
+            shares_name: true,
+            ..Config::default()
+        };
+        shared.default_hostname("0123");
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("there");
+        assert_eq!(shared.hostname, host.trim());
     }
 }

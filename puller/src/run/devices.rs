@@ -4,7 +4,8 @@
 //! A device node opens a device of the host whoever made it, and a container may make nodes. So nothing but the
 //! devices that are meant can be opened: every mount of the container is `nodev`, and each device is mounted over
 //! its own name from one that is not. This needs no control group, and so holds everywhere. In a user namespace
-//! nobody can make nodes; there, the host's are mounted.
+//! nobody can make nodes; there, the host's are mounted. Only for a device that may be read and not written, or the other
+//! way round, a control group is needed: modes and read-only mounts keep nobody from it who has CAP_DAC_OVERRIDE.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -84,29 +85,77 @@ pub(super) fn take(config: &Config, rootless: bool) -> Result<Vec<Device>, Failu
     Ok(devices)
 }
 
-/// The device at `host`, or all of a directory.
-fn take_all(
-    host: &Path,
-    inside: &Path,
-    rootless: bool,
-    devices: &mut Vec<Device>,
-) -> Result<(), Failure> {
-    let failed = |path: &Path| {
-        let what = format!("device {}", path.display());
-        move |error: io::Error| Failure::new(what, error)
-    };
+/// Which of a device's numbers a container may not read or not write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// Whether it is a block device.
+    pub(super) block: bool,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    /// Whether it may be read.
+    pub(super) read: bool,
+    /// Whether it may be written.
+    pub(super) write: bool,
+}
+
+impl Limit {
+    /// What it refuses, in the words of `devices.deny` (Documentation/admin-guide/cgroup-v1/devices.rst of Linux).
+    pub(super) fn denied(&self) -> Option<String> {
+        let kind = if self.block { 'b' } else { 'c' };
+        let letters = match (self.read, self.write) {
+            (true, true) => return None,
+            (true, false) => "w",
+            (false, true) => "r",
+            (false, false) => "rw",
+        };
+        Some(format!("{kind} {}:{} {letters}", self.major, self.minor))
+    }
+}
+
+/// What is to be refused of the devices that a container gets. `m` is not asked for: nodes that a container makes open
+/// nothing. Another runtime sees to it itself, and a privileged container has all of every device.
+pub(super) fn limits(config: &Config) -> io::Result<Vec<Limit>> {
+    let mut limits: Vec<Limit> = Vec::new();
+    if config.security.privileged || config.runtime.is_some() {
+        return Ok(limits);
+    }
+    let whole = |access: &str| access.contains('r') && access.contains('w');
+    for (host, inside, access) in config.devices.iter().filter(|(.., a)| !whole(a)) {
+        let found = found_at(host, Path::new(inside))
+            .map_err(|(path, error)| io::Error::other(format!("{}: {error}", path.display())))?;
+        limits.extend(found.iter().map(|(_, _, found)| Limit {
+            block: found.file_type().is_block_device(),
+            major: rustix::fs::major(found.rdev()),
+            minor: rustix::fs::minor(found.rdev()),
+            read: access.contains('r'),
+            write: access.contains('w'),
+        }));
+    }
+    Ok(limits)
+}
+
+/// (its path, the container's, what it is).
+pub(crate) type Found = (PathBuf, PathBuf, std::fs::Metadata);
+
+/// The device at `host`, or all of a directory, to be at `inside`.
+///
+/// # Errors
+/// What is no device, or cannot be looked at.
+pub(crate) fn found_at(host: &Path, inside: &Path) -> Result<Vec<Found>, (PathBuf, io::Error)> {
+    let mut devices = Vec::new();
     let mut left = vec![(host.to_owned(), inside.to_owned(), 0)];
     while let Some((path, target, depth)) = left.pop() {
         // The one that was named may be a link; what is found in a directory may not.
         let found = match depth {
-            0 => std::fs::metadata(&path).map_err(failed(&path))?,
+            0 => std::fs::metadata(&path).map_err(|error| (path.clone(), error))?,
             _ => match std::fs::symlink_metadata(&path) {
                 Ok(found) => found,
                 Err(_) => continue,
             },
         };
         if found.is_dir() && depth < DEEPEST {
-            for entry in std::fs::read_dir(&path).map_err(failed(&path))?.flatten() {
+            let entries = std::fs::read_dir(&path).map_err(|error| (path.clone(), error))?;
+            for entry in entries.flatten() {
                 let name = entry.file_name();
                 let own = host == Path::new("/dev") && depth == 0;
                 if !(own && OWN.iter().any(|known| name == *known)) {
@@ -116,18 +165,31 @@ fn take_all(
             continue;
         }
         let kind = found.file_type();
-        if !kind.is_char_device() && !kind.is_block_device() {
-            if depth == 0 {
-                return Err(failed(&path)(io::Error::other("it is no device node")));
-            }
-            continue;
+        if kind.is_char_device() || kind.is_block_device() {
+            devices.push((path, target, found));
+        } else if depth == 0 {
+            return Err((path, io::Error::other("it is no device node")));
         }
+    }
+    Ok(devices)
+}
+
+/// Takes the device at `host`, or all of a directory.
+fn take_all(
+    host: &Path,
+    inside: &Path,
+    rootless: bool,
+    devices: &mut Vec<Device>,
+) -> Result<(), Failure> {
+    let found = found_at(host, inside)
+        .map_err(|(path, error)| Failure::new(format!("device {}", path.display()), error))?;
+    for (path, target, found) in found {
         if devices.iter().any(|known| known.path == target) {
             continue;
         }
         let origin = match rootless {
             // One that cannot be had is not among all that can.
-            true if depth > 0 => match tree(&path) {
+            true if path != host => match tree(&path) {
                 Ok(origin) => origin,
                 Err(_) => continue,
             },
@@ -188,6 +250,8 @@ pub(super) fn mount(
     let shared = [("mode", "1777"), ("size", shm_size.as_str())];
     mount_at(&dev, "shm", "tmpfs", &shared, NO_SUID | NO_DEV | NO_EXEC)?;
     match make("mqueue", &[], NO_SUID | NO_DEV | NO_EXEC) {
+        // The host's own come later.
+        _ if config.shares_ipc => {}
         Ok(queues) => inroot::mount_point(&dev, "mqueue")
             .and_then(|target| attach(queues, target))
             .map_err(|e| Failure::new("mounting mqueue at /dev/mqueue", e))?,
@@ -292,4 +356,32 @@ pub(super) fn is_default(path: &Path) -> bool {
         && DEFAULT
             .iter()
             .any(|(_, major, minor)| number == rustix::fs::makedev(*major, *minor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_given_is_refused() {
+        let denied = |access: &str| {
+            let config = Config {
+                devices: vec![("/dev/zero".into(), "/dev/x".into(), access.into())],
+                ..Config::default()
+            };
+            let limits = limits(&config).expect("there");
+            limits.iter().find_map(Limit::denied)
+        };
+        assert_eq!(denied("r").as_deref(), Some("c 1:5 w"));
+        assert_eq!(denied("wm").as_deref(), Some("c 1:5 r"));
+        assert_eq!(denied("m").as_deref(), Some("c 1:5 rw"));
+        assert_eq!((denied("rw"), denied("rwm")), (None, None));
+        let mut config = Config {
+            devices: vec![("/dev/null/x".into(), "/dev/x".into(), "r".into())],
+            ..Config::default()
+        };
+        assert!(limits(&config).is_err());
+        config.security.privileged = true;
+        assert_eq!(limits(&config).expect("all is allowed"), []);
+    }
 }

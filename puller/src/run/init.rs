@@ -64,7 +64,14 @@ fn start(reports: &OwnedFd, spec: OwnedFd) -> Result<Never, Failure> {
     }
     enter_cgroups(&spec).map_err(|e| Failure::new("entering the control group", e))?;
     let config = &spec.config;
-    sys::set_hostname(&config.hostname).map_err(|e| Failure::new("setting the host name", e))?;
+    if !config.shares_name {
+        sys::set_hostname(&config.hostname)
+            .map_err(|e| Failure::new("setting the host name", e))?;
+        if !config.domainname.is_empty() {
+            sys::set_domainname(&config.domainname)
+                .map_err(|e| Failure::new("setting the domain name", e))?;
+        }
+    }
     if config.network == Network::None {
         network::loopback_up().map_err(|e| Failure::new("switching loopback on", e))?;
     }

@@ -123,18 +123,25 @@ pub(super) fn make_file(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Reads a regular file of at most `limit` bytes; `None` when there is none. Nothing else is opened:
-/// a FIFO would wait for ever.
+/// a FIFO would wait for ever, and some devices do something when they are opened (a watchdog starts to count).
 pub(super) fn read_file(root: impl AsFd, path: &Path, limit: u64) -> io::Result<Option<String>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match open(root, path, flags, resolve()) {
-        Ok(file) => file,
+    let root = root.as_fd();
+    let is_regular = |file: &OwnedFd| -> io::Result<()> {
+        match FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) {
+            FileType::RegularFile => Ok(()),
+            _ => Err(io::Error::other("not a regular file")),
+        }
+    };
+    let path_only = OFlags::PATH | OFlags::CLOEXEC;
+    match open(root, path, path_only, resolve()) {
+        Ok(found) => is_regular(&found)?,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error.into()),
-    };
-    let stat = rustix::fs::fstat(&file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("not a regular file"));
     }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = open(root, path, flags, resolve())?;
+    // Another one may be there by now.
+    is_regular(&file)?;
     let mut bytes = Vec::new();
     io::Read::read_to_end(
         &mut io::Read::take(std::fs::File::from(file), limit + 1),

@@ -16,7 +16,7 @@ use super::config::{Mount, Propagation, Source};
 use super::spec::{Failure, Spec};
 use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
 use super::trees::{attach, clone_tree, kind_of, make};
-use super::{devices, fill, inroot};
+use super::{devices, fill, inroot, propagation};
 
 /// PROC_SUPER_MAGIC of linux/magic.h.
 const PROC: u64 = 0x9fa0;
@@ -59,12 +59,31 @@ pub(super) fn take(spec: &Spec) -> Result<Vec<Taken>, Failure> {
             fill: false,
         });
     }
+    if config.shares_ipc {
+        for directory in ["/dev/shm", "/dev/mqueue"] {
+            taken.extend(shared(Path::new(directory)).map_err(|e| Failure::new(directory, e))?);
+        }
+    }
     for mount in &config.mounts {
         let what = || format!("mounting at {:?}", mount.target);
         taken.push(take_one(spec, mount).map_err(|e| Failure::new(what(), e))?);
     }
     taken.sort_by_key(|t| t.target.components().count());
     Ok(taken)
+}
+
+/// A directory of the host's at its own place; `None` where the host has none.
+fn shared(directory: &Path) -> io::Result<Option<Taken>> {
+    if !directory.is_dir() {
+        return Ok(None);
+    }
+    let tree = bind(directory, false, Propagation::Private)?;
+    sys::set_mount_attributes(&tree, ATTR_NO_DEV | ATTR_NO_EXEC | ATTR_NO_SUID, false)?;
+    Ok(Some(Taken {
+        target: directory.to_owned(),
+        tree,
+        fill: false,
+    }))
 }
 
 fn take_one(spec: &Spec, mount: &Mount) -> io::Result<Taken> {
@@ -90,16 +109,9 @@ fn take_one(spec: &Spec, mount: &Mount) -> io::Result<Taken> {
             propagation,
         } => {
             device = devices::is_default(path);
+            propagation::check(path, *propagation, spec.rootless).map_err(|e| missing(path, e))?;
             recursively = *recursive;
-            let tree = bind(path, *recursive, *propagation).map_err(|error| {
-                let path = path.display();
-                match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        io::Error::other(format!("bind source path does not exist: {path}"))
-                    }
-                    _ => io::Error::other(format!("{path}: {error}")),
-                }
-            })?;
+            let tree = bind(path, *recursive, *propagation).map_err(|e| missing(path, e))?;
             (tree, false)
         }
         Source::Volume { name, no_copy, .. } => {
@@ -123,6 +135,17 @@ fn take_one(spec: &Spec, mount: &Mount) -> io::Result<Taken> {
         tree,
         fill,
     })
+}
+
+/// What failed on a source.
+fn missing(path: &Path, error: io::Error) -> io::Error {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            io::Error::other(format!("bind source path does not exist: {path}"))
+        }
+        _ => io::Error::other(format!("{path}: {error}")),
+    }
 }
 
 fn bind(path: &Path, recursive: bool, propagation: Propagation) -> io::Result<OwnedFd> {

@@ -103,7 +103,7 @@ pub(super) fn check(spec: &Spec, user: &User) -> Result<(), Failure> {
 }
 
 fn become_user(rootless: bool, user: &User) -> io::Result<()> {
-    let groups: Vec<Gid> = user.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    let groups: Vec<Gid> = user.all_groups().into_iter().map(Gid::from_raw).collect();
     // In a namespace that an ordinary user made, setgroups is denied and the groups stay what they are.
     match rustix::thread::set_thread_groups(&groups) {
         Err(rustix::io::Errno::PERM) if rootless => {}

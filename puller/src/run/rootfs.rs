@@ -18,7 +18,7 @@ use super::config::Network;
 use super::spec::{Failure, Spec};
 use super::sys::{self, ATTR_NO_DEV, ATTR_NO_EXEC, ATTR_NO_SUID, ATTR_READ_ONLY};
 use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach, attach_at, clone_tree, kind_of, make};
-use super::{devices, inroot, mounts, trees};
+use super::{devices, inroot, mounts, sysctl, trees};
 use crate::driver::{Driver as _, Overlay, Stack};
 use crate::userns::{Ids, Privilege};
 
@@ -87,6 +87,7 @@ pub(super) fn enter(spec: &Spec, layers: Option<OwnedFd>) -> Result<Root, Failur
              kernel allows no new one)"
         ),
     })?;
+    sysctl::set(&proc, &spec.config.sysctls)?;
     switch_root(&spec.merged).map_err(|e| Failure::new("switching the root", e))?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())

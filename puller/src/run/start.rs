@@ -65,7 +65,12 @@ pub(super) fn first(
     let mut namespaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
     // Another runtime makes the others.
     if spec.config.runtime.is_none() {
-        namespaces |= libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+        if !spec.config.shares_name {
+            namespaces |= libc::CLONE_NEWUTS;
+        }
+        if !spec.config.shares_ipc {
+            namespaces |= libc::CLONE_NEWIPC;
+        }
         if spec.config.network == Network::None {
             namespaces |= libc::CLONE_NEWNET;
         }

@@ -195,6 +195,15 @@ pub(super) fn set_hostname(name: &str) -> io::Result<()> {
     }
 }
 
+/// Sets the NIS domain name of the UTS namespace.
+pub(super) fn set_domainname(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length describe `name`.
+    match unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Joins a new, empty session keyring, so that the host's is out of reach (keyctl_join_session_keyring(3)).
 /// A kernel without keyrings has none to protect.
 pub(super) fn new_session_keyring() {

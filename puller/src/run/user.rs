@@ -95,6 +95,13 @@ pub fn resolve(wanted: &str, passwd: &str, group: &str) -> Result<User, UserErro
 }
 
 impl User {
+    /// The groups that its processes are members of, the primary one first: a program that changes that (setgid(2)) must
+    /// not leave what is denied to the group (CVE-2022-36109).
+    pub fn all_groups(&self) -> Vec<u32> {
+        let others = self.groups.iter().copied().filter(|gid| *gid != self.gid);
+        std::iter::once(self.gid).chain(others).collect()
+    }
+
     /// The same with more groups, each a name of the group file or a number.
     pub fn with_groups(mut self, wanted: &[String], group: &str) -> Result<Self, UserError> {
         for name in wanted {
@@ -222,6 +229,9 @@ mod tests {
         };
         assert_eq!(more(&["video", "7", "7"]), Ok(vec![4, 44, 7]));
         assert_eq!(more(&["none"]), Err(UserError::Group("none".into())));
+        let user = resolve("www:adm", PASSWD, GROUP).expect("there");
+        let user = user.with_groups(&["video".into(), "adm".into()], GROUP);
+        assert_eq!(user.expect("there").all_groups(), [4, 44]);
     }
 
     proptest! {

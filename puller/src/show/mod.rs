@@ -51,6 +51,12 @@ pub(crate) enum Mode {
 }
 
 impl ProgressArgs {
+    /// The same, but without a word about it nothing is shown.
+    pub(crate) fn or_nothing(self, quiet: bool) -> Self {
+        let progress = self.progress.or(quiet.then_some(Mode::None));
+        Self { progress }
+    }
+
     /// Begins to show a transfer; without a word about it not a quiet one.
     pub(crate) fn begin(self, quiet: bool, work: Work) -> Show {
         let terminal = || std::io::stderr().is_terminal();

@@ -25,9 +25,12 @@ impl Subordinate {
     /// What user `uid` has; the error says what is missing.
     pub(super) fn of(uid: u32, gid: u32) -> Result<Self, String> {
         let name = name_of(uid);
-        let ranges = |file: &str| {
+        let ranges = |file: &str, option: Option<&str>| {
             let text = fs::read_to_string(file).unwrap_or_default();
-            let ranges = parse(&text, uid, name.as_deref());
+            let mut ranges = parse(&text, uid, name.as_deref());
+            if ranges.is_empty() {
+                ranges = from_switch(uid, name.as_deref(), option);
+            }
             match ranges.is_empty() {
                 true => Err(format!("{file} gives user {uid} no ids")),
                 false => Ok(ranges),
@@ -36,8 +39,8 @@ impl Subordinate {
         Ok(Self {
             uid,
             gid,
-            uids: ranges("/etc/subuid")?,
-            gids: ranges("/etc/subgid")?,
+            uids: ranges("/etc/subuid", None)?,
+            gids: ranges("/etc/subgid", Some("-g"))?,
             newuidmap: program("newuidmap")?,
             newgidmap: program("newgidmap")?,
         })
@@ -64,6 +67,64 @@ fn run(program: &Path, pid: u32, own: u32, ranges: &[(u32, u32)]) -> Result<(), 
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Err(format!("{}: {error}", program.display())),
     }
+}
+
+/// What a directory service grants (`subid:` in nsswitch.conf(5)), as getsubids(1) has it: `INDEX: NAME FIRST COUNT` a
+/// line. Where that is not installed, nothing.
+fn from_switch(uid: u32, name: Option<&str>, option: Option<&str>) -> Vec<(u32, u32)> {
+    let switch = fs::read_to_string("/etc/nsswitch.conf").unwrap_or_default();
+    let Ok(tool) = program("getsubids") else {
+        return Vec::new();
+    };
+    if !asks_a_service(&switch) {
+        return Vec::new();
+    }
+    // A user of the same service is in no file either.
+    let name = name.map(str::to_owned).or_else(|| {
+        let output = Command::new(program("id").ok()?)
+            .args(["-un", "--"])
+            .arg(uid.to_string())
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    });
+    let mut command = Command::new(tool);
+    command
+        .args(option)
+        .arg(name.unwrap_or_else(|| uid.to_string()));
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => parse(
+            &listed(&String::from_utf8_lossy(&output.stdout), uid),
+            uid,
+            None,
+        ),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether nsswitch.conf(5) has another source of such ids than the files.
+fn asks_a_service(switch: &str) -> bool {
+    let sources = switch
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("subid:"));
+    sources
+        .flat_map(str::split_whitespace)
+        .any(|source| source != "files")
+}
+
+/// Such a list in the form of the file.
+fn listed(text: &str, uid: u32) -> String {
+    let lines = text.lines().filter_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [index, _, first, count] if index.ends_with(':') => {
+                Some(format!("{uid}:{first}:{count}\n"))
+            }
+            _ => None,
+        }
+    });
+    lines.collect()
 }
 
 /// The ranges of a user, each (first id, how many): `NAME-OR-UID:FIRST:COUNT`. Ids that do not fit
@@ -135,6 +196,20 @@ mod tests {
         );
         assert_eq!(parse(text, 1000, None), [(300_000, 10)]);
         assert_eq!(parse(text, 7, None), []);
+    }
+
+    #[test]
+    fn what_a_directory_service_grants_is_read_as_the_file_is() {
+        let text = "0: some one 1 2\n0: me 100000 65536\n1: me 300000 10\nError fetching ranges\n";
+        assert!(asks_a_service("passwd: files\nsubid: sss\n"));
+        assert!(!asks_a_service(
+            "passwd: files sss\nsubid:  files\n#subid: sss\n"
+        ));
+        assert_eq!(listed(text, 7), "7:100000:65536\n7:300000:10\n");
+        assert_eq!(
+            parse(&listed(text, 7), 7, None),
+            [(100_000, 65536), (300_000, 10)]
+        );
     }
 
     #[test]

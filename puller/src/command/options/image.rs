@@ -18,7 +18,14 @@ impl ContainerArgs {
     /// There is none, or it cannot be pulled.
     pub(crate) fn image(&self, store: &Arc<Store>) -> Result<Image> {
         let (name, _) = self.image_and_command()?;
-        let always = || pull::always(store, name, self.platform.as_ref(), self.progress);
+        let always = || {
+            pull::always(
+                store,
+                name,
+                self.platform.as_ref(),
+                self.progress.or_nothing(self.quiet),
+            )
+        };
         let image = match self.pull {
             Pull::Missing => {
                 let found = pull::here(store, name)?;

@@ -1,12 +1,12 @@
 //! The options that `create` and `run` share, and the [`Config`] that they make of an image.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use strata::run::command;
-use strata::run::config::{Config, Network};
-use strata::run::options;
+use strata::run::config::Config;
 use strata_oci::Platform;
 use strata_oci::config::ContainerConfig;
 
@@ -14,11 +14,15 @@ use crate::show::ProgressArgs;
 
 mod image;
 mod mounts;
+mod namespaces;
+mod network;
+mod refused;
 mod resources;
 mod security;
 
-/// What a new container is to be.
+/// What a new container is to be. `-h` is the host name, as docker has it.
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct ContainerArgs {
     /// Name of the container [default: made up]
     #[arg(long)]
@@ -65,29 +69,13 @@ pub(crate) struct ContainerArgs {
     /// Seconds until a stop kills [default: 10]
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<u32>,
-    /// Host name of the container [default: the beginning of its id]
-    #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// Network of the container: host, or none
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "NETWORK",
-        default_value = "host"
-    )]
-    network: String,
-    /// One more name in /etc/hosts
-    #[arg(long, value_name = "NAME:ADDRESS")]
-    add_host: Vec<String>,
-    /// Refused: the network is the host's, or none
-    #[arg(short, long, value_name = "PORTS")]
-    publish: Vec<String>,
-    /// Refused as -p
-    #[arg(short = 'P', long)]
-    publish_all: bool,
     /// Refused but for "no": nobody watches over containers to restart them
     #[arg(long, value_name = "POLICY", default_value = "no")]
     restart: String,
+    #[command(flatten)]
+    network: network::NetworkArgs,
+    #[command(flatten)]
+    namespaces: namespaces::NamespaceArgs,
     #[command(flatten)]
     mounts: mounts::MountArgs,
     #[command(flatten)]
@@ -97,6 +85,17 @@ pub(crate) struct ContainerArgs {
     /// Program that runs the container in place of strata itself: crun, runc, or the path of one like them
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<String>,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Something to be said in a bundle's config.json
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    #[command(flatten)]
+    refused: refused::RefusedArgs,
+    /// Say nothing of the image's pull
+    #[arg(short, long)]
+    quiet: bool,
     /// When to pull the image
     #[arg(long, value_enum, default_value_t = Pull::Missing)]
     pub(crate) pull: Pull,
@@ -164,7 +163,7 @@ impl ContainerArgs {
             bail!("{name} has no command of its own: say what to run, `strata run {name} COMMAND`");
         }
         let mut defaults = vec![command::DEFAULT_PATH.into()];
-        if let Some(hostname) = &self.hostname {
+        if let Some(hostname) = &self.network.hostname {
             defaults.push(format!("HOSTNAME={hostname}").into());
         }
         if self.tty {
@@ -191,10 +190,7 @@ impl ContainerArgs {
     /// # Errors
     /// As [`config`](Self::config).
     pub(crate) fn without_image(&self) -> Result<Config> {
-        let network = network(&self.network)?;
-        if self.publish_all || !self.publish.is_empty() {
-            return Err(options::no_published_ports(network == Network::Host).into());
-        }
+        self.refused.check()?;
         if !matches!(self.restart.as_str(), "" | "no") {
             bail!(
                 "--restart {}: containers are not restarted, because no daemon watches over them; a systemd unit with \
@@ -202,8 +198,10 @@ impl ContainerArgs {
                 self.restart
             );
         }
-        if let Some(name) = &self.hostname {
-            hostname(name)?;
+        if let Some(path) = &self.workdir
+            && !path.starts_with('/')
+        {
+            bail!("the working directory {path:?} is invalid, it needs to be an absolute path");
         }
         if let Some(name) = &self.runtime {
             strata::run::find_runtime(name)?;
@@ -216,9 +214,7 @@ impl ContainerArgs {
             .as_deref()
             .map(strata::run::signals::parse)
             .transpose();
-        let hosts = self.add_host.iter().map(|text| options::host_name(text));
         let mut config = Config {
-            hostname: self.hostname.clone().unwrap_or_default(),
             groups: self.group_add.clone(),
             interactive: self.interactive,
             terminal: self.tty,
@@ -226,15 +222,23 @@ impl ContainerArgs {
             init: self.init,
             stop_signal: stop_signal.context("--stop-signal")?,
             stop_timeout: self.stop_timeout,
-            network,
-            extra_hosts: hosts.collect::<Result<_, _>>()?,
             security: self.security.read()?,
             resources: self.resources.read()?,
             shm_size: self.resources.shm_size()?,
             runtime: self.runtime.clone(),
             ..Config::default()
         };
+        self.network.read(&mut config)?;
+        self.namespaces.read(&mut config)?;
         self.mounts.read(&mut config)?;
+        for text in &self.annotation {
+            match text.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    config.annotations.insert(key.to_owned(), value.to_owned());
+                }
+                _ => bail!("--annotation {text:?}: it is KEY=VALUE"),
+            }
+        }
         for label in self.labels()? {
             let (key, value) = label.split_once('=').unwrap_or((&label, ""));
             if key.is_empty() {
@@ -249,20 +253,30 @@ impl ContainerArgs {
     fn variables(&self) -> Result<Vec<OsString>> {
         let mut variables = Vec::new();
         for path in &self.env_file {
-            let text =
-                std::fs::read(path).with_context(|| format!("--env-file {}", path.display()))?;
-            variables.extend(command::environment_file(&text));
+            let what = || format!("--env-file {}", path.display());
+            let text = read_list(path).with_context(what)?;
+            let lines = command::environment_file(&text).with_context(what)?;
+            // A name alone, of something that is not set here, leaves the image's.
+            let set = |line: &OsString| {
+                line.as_encoded_bytes().contains(&b'=') || std::env::var_os(line).is_some()
+            };
+            variables.extend(lines.into_iter().filter(set));
         }
-        variables.extend(self.env.iter().cloned());
+        for variable in &self.env {
+            if matches!(variable.as_encoded_bytes(), [] | [b'=', ..]) {
+                bail!("invalid environment variable: {variable:?}");
+            }
+            variables.push(variable.clone());
+        }
         Ok(variables)
     }
 
     fn labels(&self) -> Result<Vec<String>> {
         let mut labels = Vec::new();
         for path in &self.label_file {
-            let text =
-                std::fs::read(path).with_context(|| format!("--label-file {}", path.display()))?;
-            let lines = command::environment_file(&text);
+            let what = || format!("--label-file {}", path.display());
+            let text = read_list(path).with_context(what)?;
+            let lines = command::environment_file(&text).with_context(what)?;
             labels.extend(lines.iter().map(|line| line.to_string_lossy().into_owned()));
         }
         labels.extend(self.label.iter().cloned());
@@ -270,27 +284,17 @@ impl ContainerArgs {
     }
 }
 
-fn network(name: &str) -> Result<Network> {
-    match name {
-        "host" => Ok(Network::Host),
-        "none" => Ok(Network::None),
-        _ => bail!(
-            "--network {name:?}: a container is in the host's network (host) or has none but a loopback device (none)"
-        ),
+/// A file of variables or labels, which may be a pipe. execve(2) takes no more.
+fn read_list(path: &Path) -> Result<Vec<u8>> {
+    const MOST: u64 = 4 * 1024 * 1024;
+    let mut text = Vec::new();
+    std::fs::File::open(path)?
+        .take(MOST + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > MOST {
+        bail!("it is larger than {MOST} bytes");
     }
-}
-
-/// A name that sethostname(2) takes and that can stand in a file of hosts.
-fn hostname(text: &str) -> Result<()> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if text.is_empty()
-        || text.len() > 63
-        || !text.bytes().all(allowed)
-        || text.starts_with(['-', '.'])
-    {
-        bail!("--hostname {text:?}: it has 1 to 63 letters, digits, - . _");
-    }
-    Ok(())
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -15,6 +15,9 @@ pub(super) struct ResourceArgs {
     /// Most memory and swap together, or -1
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     memory_swap: Option<String>,
+    /// Memory that it keeps when others run out of it
+    #[arg(long, value_name = "BYTES")]
+    memory_reservation: Option<String>,
     /// Most processors, as 1.5
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<f64>,
@@ -24,6 +27,20 @@ pub(super) struct ResourceArgs {
     /// Which processors, as 0-2,4
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
+    /// Microseconds in which --cpu-quota may be used up [default: 100000]
+    #[arg(long, value_name = "MICROSECONDS", conflicts_with = "cpus")]
+    cpu_period: Option<u64>,
+    /// Most microseconds of processors in each --cpu-period
+    #[arg(
+        long,
+        value_name = "MICROSECONDS",
+        conflicts_with = "cpus",
+        allow_hyphen_values = true
+    )]
+    cpu_quota: Option<i64>,
+    /// Which nodes of memory, as 0,1
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
     /// Most processes and threads; -1 for any number
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
@@ -50,10 +67,28 @@ impl ResourceArgs {
         {
             bail!("--cpu-shares {weight}: it goes from 2 to 262144");
         }
-        if let Some(list) = &self.cpuset_cpus
-            && !is_list(list)
+        for (option, list) in [
+            ("--cpuset-cpus", &self.cpuset_cpus),
+            ("--cpuset-mems", &self.cpuset_mems),
+        ] {
+            if let Some(list) = list
+                && !is_list(list)
+            {
+                bail!("{option} {list:?}: it is a list such as 0-2,4");
+            }
+        }
+        if let Some(period) = self.cpu_period.filter(|period| *period != 0)
+            && !(1000..=1_000_000).contains(&period)
         {
-            bail!("--cpuset-cpus {list:?}: it is a list such as 0-2,4");
+            bail!(
+                "--cpu-period {period}: CPU cfs period cannot be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+            );
+        }
+        if self
+            .cpu_quota
+            .is_some_and(|quota| (1..1000).contains(&quota))
+        {
+            bail!("--cpu-quota: CPU cfs quota cannot be less than 1ms (i.e. 1000)");
         }
         if let Some(score) = self.oom_score_adj
             && !(-1000..=1000).contains(&score)
@@ -64,7 +99,11 @@ impl ResourceArgs {
         Ok(Resources {
             memory,
             memory_swap: self.swap(memory)?,
+            memory_reservation: self.reservation(memory)?,
             cpus: self.processors()?,
+            cpu_period: self.cpu_period.filter(|period| *period != 0),
+            cpu_quota: self.cpu_quota.filter(|quota| *quota != 0),
+            cpuset_mems: self.cpuset_mems.clone(),
             cpu_shares: self.cpu_shares,
             cpuset: self.cpuset_cpus.clone(),
             pids: self.pids_limit.filter(|most| *most > 0),
@@ -78,6 +117,22 @@ impl ResourceArgs {
         match size.context("--shm-size")? {
             Some(0) => bail!("--shm-size: it must be greater than 0"),
             size => Ok(size),
+        }
+    }
+
+    fn reservation(&self, memory: Option<u64>) -> Result<Option<u64>> {
+        let bytes = self.memory_reservation.as_deref().map(options::size);
+        let bytes = bytes.transpose().context("--memory-reservation")?;
+        match bytes.filter(|bytes| *bytes > 0) {
+            Some(bytes) if bytes < LEAST_MEMORY => {
+                bail!("--memory-reservation: Minimum memory reservation allowed is 6MB")
+            }
+            Some(bytes) if memory.is_some_and(|memory| memory < bytes) => {
+                bail!(
+                    "Minimum memory limit can not be less than memory reservation limit, see usage"
+                )
+            }
+            bytes => Ok(bytes),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the command may do: capabilities, system calls, `--privileged`.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -56,10 +57,14 @@ impl SecurityArgs {
 
 fn profile(path: &Path) -> Result<Seccomp> {
     let read = || -> Result<String> {
-        if std::fs::metadata(path)?.len() > MAX_PROFILE {
+        let mut text = String::new();
+        std::fs::File::open(path)?
+            .take(MAX_PROFILE + 1)
+            .read_to_string(&mut text)?;
+        if text.len() as u64 > MAX_PROFILE {
             bail!("it is larger than {MAX_PROFILE} bytes");
         }
-        Ok(std::fs::read_to_string(path)?)
+        Ok(text)
     };
     let what = || format!("--security-opt seccomp={}", path.display());
     let text = read().with_context(what)?;

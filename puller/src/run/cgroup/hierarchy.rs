@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// Controllers that are used without being asked for: to count, to freeze, to find out what was killed.
 const USEFUL: [&str; 5] = ["memory", "pids", "freezer", "cpuacct", "cpu"];
 
+/// Wanted when a group of version 2 is, whatever controllers it has.
+pub(super) const ANY: &str = "cgroup2";
+
 /// One that is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hierarchy {
@@ -28,6 +31,7 @@ impl Hierarchy {
     /// of version 1 have them, freezes no better than theirs does.
     pub(super) fn is_of_use(&self, wanted: &[&str]) -> bool {
         match self.unified {
+            true if wanted.contains(&ANY) => true,
             true => {
                 let there = fs::read_to_string(self.mount.join("cgroup.controllers"));
                 let there = there.unwrap_or_default();

@@ -9,8 +9,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::config::Resources;
+use super::config::Config;
+use super::devices::{self, Limit};
 
+mod bpf;
 mod hierarchy;
 mod settings;
 mod view;
@@ -32,6 +34,15 @@ pub enum CgroupError {
         /// What it needs.
         controller: &'static str,
     },
+    /// A device is to be had in part, and here only whole.
+    #[error(
+        "--device: without root, access to a device cannot be limited to reading or to writing: leave the letters out, \
+         or run as root"
+    )]
+    Devices,
+    /// A device that is to be limited cannot be looked at.
+    #[error("--device: {0}")]
+    Device(io::Error),
     /// The kernel or whoever owns the groups refuses.
     #[error("{option}: {path}: {source}{hint}", path = path.display(), hint = hint(source))]
     Refused {
@@ -55,6 +66,9 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// The controller of version 1 that limits access to devices.
+const DEVICES: &str = "devices";
+
 /// The directories of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cgroup {
@@ -75,24 +89,33 @@ impl Cgroup {
     ///
     /// # Errors
     /// A limit that cannot be set; nothing is left then.
-    pub fn make(id: &str, rootless: bool, resources: &Resources) -> Result<Self, CgroupError> {
+    pub fn make(id: &str, rootless: bool, config: &Config) -> Result<Self, CgroupError> {
         let mut group = Self::default();
-        let wanted = settings::controllers(resources);
-        if wanted.is_empty() {
+        let mut wanted = settings::controllers(&config.resources);
+        let limits = devices::limits(config).map_err(CgroupError::Device)?;
+        if rootless && !limits.is_empty() {
+            return Err(CgroupError::Devices);
+        }
+        if wanted.is_empty() && limits.is_empty() {
             return Ok(group);
         }
-        for hierarchy in hierarchy::mounted() {
+        let mounted = hierarchy::mounted();
+        if !limits.is_empty() {
+            let legacy = mounted.iter().any(|known| known.has(DEVICES));
+            wanted.push(if legacy { DEVICES } else { hierarchy::ANY });
+        }
+        for hierarchy in mounted {
             match make_directory(&hierarchy, id, rootless, &wanted) {
                 Ok(Some(directory)) => group.directories.push(directory),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%error, ?hierarchy, "no control group"),
             }
         }
-        for setting in settings(resources) {
-            if let Err(error) = group.set(&setting) {
-                group.remove();
-                return Err(error);
-            }
+        let set = settings(&config.resources);
+        let set = set.iter().try_for_each(|setting| group.set(setting));
+        if let Err(error) = set.and_then(|()| group.limit_devices(&limits)) {
+            group.remove();
+            return Err(error);
         }
         Ok(group)
     }
@@ -149,6 +172,34 @@ impl Cgroup {
                 source,
             }),
         }
+    }
+
+    /// Version 1 is told what is refused, version 2 has a program asked.
+    fn limit_devices(&self, limits: &[Limit]) -> Result<(), CgroupError> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let option = "--device";
+        let refused = |path: PathBuf| {
+            move |source| CgroupError::Refused {
+                option,
+                path,
+                source,
+            }
+        };
+        if let Some(directory) = self.with(DEVICES) {
+            let file = directory.path.join("devices.deny");
+            let mut denied = limits.iter().flat_map(Limit::denied);
+            return denied
+                .try_for_each(|line| fs::write(&file, line))
+                .map_err(refused(file));
+        }
+        let unified = self.directories.iter().find(|d| d.unified);
+        let directory = unified.ok_or(CgroupError::Missing {
+            option,
+            controller: DEVICES,
+        })?;
+        bpf::limit(&directory.path, limits).map_err(refused(directory.path.clone()))
     }
 
     /// Where a controller's files are. Version 2 freezes without one.
@@ -273,12 +324,10 @@ mod tests {
     #[test]
     fn a_group_limits_and_is_removed_again() {
         let id = format!("test-{}", std::process::id());
-        let resources = Resources {
-            memory: Some(64 << 20),
-            pids: Some(7),
-            ..Resources::default()
-        };
-        match Cgroup::make(&id, false, &resources) {
+        let mut config = Config::default();
+        config.resources.memory = Some(64 << 20);
+        config.resources.pids = Some(7);
+        match Cgroup::make(&id, false, &config) {
             Ok(group) => {
                 assert_eq!(Cgroup::find(&id, false), group);
                 let pids = group.with("pids").expect("asked for");

@@ -42,6 +42,16 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
         let legacy = ("memory.limit_in_bytes", value.clone());
         add("--memory", "memory", legacy, ("memory.max", value));
     }
+    if let Some(bytes) = resources.memory_reservation {
+        let value = bytes.to_string();
+        let legacy = ("memory.soft_limit_in_bytes", value.clone());
+        add(
+            "--memory-reservation",
+            "memory",
+            legacy,
+            ("memory.low", value),
+        );
+    }
     if let Some(cpus) = resources.cpus {
         let quota = (cpus * PERIOD as f64) as u64;
         let legacy = ("cpu.cfs_quota_us", quota.to_string());
@@ -51,6 +61,18 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
             legacy,
             ("cpu.max", format!("{quota} {PERIOD}")),
         );
+    }
+    if resources.cpu_period.is_some() || resources.cpu_quota.is_some() {
+        let period = resources.cpu_period.unwrap_or(PERIOD).to_string();
+        let quota = resources.cpu_quota.filter(|quota| *quota > 0);
+        let quota = quota.map(|quota| quota.to_string());
+        let unified = format!("{} {period}", quota.as_deref().unwrap_or("max"));
+        let unified = ("cpu.max", unified);
+        let legacy = ("cpu.cfs_period_us", period);
+        add("--cpu-period", "cpu", legacy, unified.clone());
+        let legacy = quota.unwrap_or_else(|| "-1".to_owned());
+        let legacy = ("cpu.cfs_quota_us", legacy);
+        add("--cpu-quota", "cpu", legacy, unified);
     }
     if let Some(shares) = resources.cpu_shares {
         // 2..262144 onto 1..10000.
@@ -63,14 +85,13 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
             ("cpu.weight", weight.to_string()),
         );
     }
-    if let Some(list) = &resources.cpuset {
-        let file = "cpuset.cpus";
-        add(
-            "--cpuset-cpus",
-            "cpuset",
-            (file, list.clone()),
-            (file, list.clone()),
-        );
+    for (option, file, list) in [
+        ("--cpuset-cpus", "cpuset.cpus", &resources.cpuset),
+        ("--cpuset-mems", "cpuset.mems", &resources.cpuset_mems),
+    ] {
+        if let Some(list) = list {
+            add(option, "cpuset", (file, list.clone()), (file, list.clone()));
+        }
     }
     if let Some(most) = resources.pids {
         let value = if most > 0 {
@@ -140,6 +161,26 @@ mod tests {
         assert_eq!(find("cpuset", "cpuset.cpus"), "0-1");
         assert_eq!(find("pids", "pids.max"), "9");
         assert!(settings(&Resources::default()).is_empty());
+        let resources = Resources {
+            memory_reservation: Some(7),
+            cpu_quota: Some(50_000),
+            cpuset_mems: Some("0".into()),
+            ..Resources::default()
+        };
+        let all = settings(&resources);
+        let legacy: Vec<(&str, &str)> = all
+            .iter()
+            .map(|s| (s.legacy.0, s.legacy.1.as_str()))
+            .collect();
+        let expected = [
+            ("memory.soft_limit_in_bytes", "7"),
+            ("cpu.cfs_period_us", "100000"),
+            ("cpu.cfs_quota_us", "50000"),
+            ("cpuset.mems", "0"),
+        ];
+        assert_eq!(legacy, expected);
+        assert_eq!(all[0].unified, ("memory.low", "7".to_owned()));
+        assert_eq!(all[2].unified, ("cpu.max", "50000 100000".to_owned()));
     }
 
     #[test]

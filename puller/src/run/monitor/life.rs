@@ -145,7 +145,7 @@ struct Begun {
 fn begin(orders: &Orders, directory: &Path, starter: &mut Client) -> Result<Begun, Failure> {
     let listener =
         listen(directory).map_err(|e| Failure::new("listening in the container's directory", e))?;
-    let group = Cgroup::make(&orders.id, orders.rootless, &orders.config.resources)
+    let group = Cgroup::make(&orders.id, orders.rootless, &orders.config)
         .map_err(|e| Failure::new("limiting the container", e))?;
     let first = First::start(orders, directory, &group)?;
     // While the container's process makes the container around itself.

@@ -32,6 +32,20 @@ pub fn host_name(text: &str) -> Result<(String, String), OptionError> {
     Ok((name.to_owned(), address.to_string()))
 }
 
+/// The address of a name server (`--dns`).
+///
+/// # Errors
+/// It is none.
+pub fn address(text: &str) -> Result<String, OptionError> {
+    match text.trim().parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => Err(OptionError::new(format!(
+            "{} is not an ip address",
+            shown(text)
+        ))),
+    }
+}
+
 /// Why a port cannot be published.
 pub fn no_published_ports(host_network: bool) -> OptionError {
     OptionError::new(match host_network {
@@ -56,6 +70,8 @@ mod tests {
         assert_eq!(read("db:::1"), ("db".into(), "::1".into()));
         assert_eq!(read("db=[fe80::1]"), ("db".into(), "fe80::1".into()));
         assert_eq!(read("host:host-gateway").1, "127.0.0.1");
+        assert_eq!(address("2001:db8::1"), Ok("2001:db8::1".into()));
+        assert!(address("dns.example").is_err() && address("1.1.1.1\n").is_ok());
         for bad in [
             "",
             "db",

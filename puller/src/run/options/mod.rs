@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 mod device;
 mod hosts;
+mod kernel;
 mod mount;
 mod security;
 mod size;
@@ -14,7 +15,8 @@ mod ulimit;
 mod volume;
 
 pub use device::device;
-pub use hosts::{host_name, no_published_ports};
+pub use hosts::{address, host_name, no_published_ports};
+pub use kernel::{is_host, own_namespace, sysctl};
 pub use mount::mount;
 pub(in crate::run) use security::CAPABILITIES;
 pub use security::{SecurityOption, capability, effective_capabilities, security_option};

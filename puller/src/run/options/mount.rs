@@ -91,6 +91,7 @@ fn apply(mount: &mut Mount, key: &str, value: &str) -> Result<(), OptionError> {
         }
         ("bind-nonrecursive", Source::Bind { recursive, .. }) => *recursive = !truth(value)?,
         ("bind-recursive", Source::Bind { recursive, .. }) => match value {
+            // Read-only holds for what is mounted below as well, unless that is asked not to be.
             "enabled" | "readonly" => *recursive = true,
             "disabled" => *recursive = false,
             _ => return Err(wrong("it is enabled, disabled or readonly".to_owned())),

@@ -9,6 +9,7 @@ use super::config::{Seccomp, Security};
 use super::options::{OptionError, effective_capabilities};
 
 mod architecture;
+mod calls;
 mod compile;
 mod default;
 mod profile;
