@@ -85,7 +85,10 @@ enum Command {
 
 /// Parses the command line, runs the command and turns its outcome into an exit code.
 pub(crate) fn parse_and_run() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return misused(&error),
+    };
     crate::logs::start(args.verbose);
     let settings = match Settings::new(args.root, args.driver) {
         Ok(settings) => settings,
@@ -146,4 +149,41 @@ pub(crate) fn parse_and_run() -> ExitCode {
     let code = outcome.unwrap_or_else(|error| crate::printer::failed(&error));
     settings.clean_up();
     code
+}
+
+/// Says what is wrong, or the help that was asked for. Of what starts programs, a command line that is none has docker's
+/// exit code for failures that are not the program's.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nobody is left to be told.
+    let _ = error.print();
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if starts_programs(std::env::args().skip(1)) => ExitCode::from(125),
+        code => ExitCode::from(u8::try_from(code).unwrap_or(2)),
+    }
+}
+
+fn starts_programs(mut words: impl Iterator<Item = String>) -> bool {
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--root" | "--driver" => drop(words.next()),
+            "run" | "create" | "exec" => return true,
+            "container" => {}
+            word if word.starts_with('-') => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_starts_programs_is_told_from_the_rest() {
+        let is = |line: &str| starts_programs(line.split(' ').map(str::to_owned));
+        assert!(is("run --no-such") && is("--root run container run --x") && is("exec"));
+        assert!(!is("images run") && !is("--root run images") && !is("container ls"));
+    }
 }

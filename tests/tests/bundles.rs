@@ -158,7 +158,7 @@ fn crun_and_runc_hold_to_every_option() {
         &device,
         "--read-only",
         "--tmpfs",
-        "/t",
+        "/t:uid=7",
         "-w",
         "/data/made/here",
         "--memory",

@@ -227,7 +227,6 @@ fn what_docker_has_and_strata_has_not_is_refused_with_the_reason() {
         (&["--mac-address", "02:00:00:00:00:01"], "network"),
         (&["--storage-opt", "size=1G"], "writable layer"),
         (&["--device-cgroup-rule", "c 1:* rwm"], "--device"),
-        (&["--volumes-from", "x"], "-v NAME:TARGET"),
         (&["--blkio-weight", "10"], "cannot be limited"),
         (&["--cgroup-parent", "x"], "control group"),
         (&["--oom-kill-disable"], "--oom-score-adj"),
@@ -251,4 +250,68 @@ fn what_docker_has_and_strata_has_not_is_refused_with_the_reason() {
         "echo fine",
     );
     assert_eq!(said, "fine");
+}
+
+#[test]
+fn what_another_container_has_mounted_is_mounted_again() {
+    Side::each(61_186, |s| {
+        let shared = s.shared("shared");
+        let bound = format!("{}:/in", shared.display());
+        let script = "echo kept > /vol/mine; echo host > /in/mine";
+        let args = [
+            "run",
+            "--name",
+            "first",
+            "-v",
+            &bound,
+            "-v",
+            "named:/n",
+            "--tmpfs",
+            "/t",
+            &s.reference,
+            "sh",
+            "-c",
+            script,
+        ];
+        s.strata.run(&args).ok();
+        let look = "cat /vol/mine /vol/seed /in/mine; ls -d /n; ls -d /t 2>/dev/null; touch /vol/x 2>/dev/null && echo written; echo end";
+        let said = s.says(&["--volumes-from", "first"], look);
+        assert_eq!(said, "kept\nseed\nhost\n/n\nwritten\nend");
+        let said = s.says(&["--volumes-from", "first:ro", "--tmpfs", "/n"], look);
+        assert_eq!(
+            said, "kept\nseed\nhost\n/n\nend",
+            "and what was made for the first stays with it"
+        );
+        let own = s.says(&["--volumes-from", "first", "--tmpfs", "/in"], "ls -A /in");
+        assert_eq!(own, "", "what is given goes before what is inherited");
+        s.refuses(&["--volumes-from", "fist"], "did you mean first?");
+        s.refuses(&["--volumes-from", "first:wild"], "invalid mode");
+        s.strata.run(&["rm", "-v", "first"]).ok();
+        s.strata.run(&["volume", "rm", "named"]).ok();
+    });
+}
+
+#[test]
+fn a_line_that_is_no_line_of_run_has_dockers_exit_code() {
+    let s = Side::new(61_187, false, &tools_image());
+    for args in [
+        &["run", "--no-such-option", &s.reference, "true"][..],
+        &["create", "--memory", &s.reference],
+        &["container", "run"],
+        &["exec", "--no-such-option", "box", "true"],
+    ] {
+        let ran = s.strata.run(args);
+        assert_eq!(ran.code(), 125, "{}", ran.story());
+    }
+    let help = s.strata.run(&["run", "--help"]).ok();
+    assert!(help.out().contains("-h, --hostname"), "{}", help.story());
+}
+
+#[test]
+fn an_image_that_is_here_for_another_platform_is_not_run_instead() {
+    let s = Side::new(61_188, false, &tools_image());
+    s.refuses(
+        &["--pull", "never", "--platform", "linux/s390x"],
+        "does not match the specified platform",
+    );
 }

@@ -32,7 +32,8 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     args.without_image()?;
     let store = settings.open_store()?;
     let image = args.image(&store)?;
-    let mut config = args.config_for(&image.config.config, name, command)?;
+    let inherited = args.inherited(&store)?;
+    let mut config = args.config_for(&image.config.config, inherited, name, command)?;
     let mut annotations = bundle::annotations(&image.config);
     annotations.extend(config.labels.clone());
     annotations.append(&mut config.annotations);

@@ -69,7 +69,7 @@ pub(super) fn create(
     let store = settings.open_store()?;
     let image = args.image(&store)?;
     warn_of_foreign(name, &image);
-    let mut config = args.config(&image.config.config)?;
+    let mut config = args.config(&image.config.config, args.inherited(&store)?)?;
     let lowers = store.stack(&image).context("stacking the image's layers")?;
     let words = config.arguments.iter();
     let (record, lock) = store.create_container(&NewContainer {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use strata::store::{Image, Store};
 use strata_oci::Platform;
 
@@ -26,13 +26,13 @@ impl ContainerArgs {
                 self.progress.or_nothing(self.quiet),
             )
         };
+        let suits = |image: &Image| match &self.platform {
+            Some(wanted) => wanted.suits(&image.config.platform()).is_some(),
+            None => true,
+        };
         let image = match self.pull {
             Pull::Missing => {
                 let found = pull::here(store, name)?;
-                let suits = |image: &Image| match &self.platform {
-                    Some(wanted) => wanted.suits(&image.config.platform()).is_some(),
-                    None => true,
-                };
                 match found.filter(suits) {
                     Some(image) => image,
                     None => always()?,
@@ -43,6 +43,12 @@ impl ContainerArgs {
                 format!("no such image: {name}, and --pull never forbids to fetch it")
             })?,
         };
+        if let Some(wanted) = self.platform.as_ref().filter(|_| !suits(&image)) {
+            bail!(
+                "image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {}",
+                image.config.platform()
+            );
+        }
         let emulators = Path::new("/proc/sys/fs/binfmt_misc");
         if let Some(warning) = foreign(&image.config.platform(), &Platform::host(), emulators) {
             printer::message(format_args!("{name}: {warning}"));

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use strata::run::command;
-use strata::run::config::Config;
+use strata::run::config::{Config, Mount};
+use strata::store::Store;
 use strata_oci::Platform;
 use strata_oci::config::ContainerConfig;
 
@@ -142,9 +143,17 @@ impl ContainerArgs {
     /// # Errors
     /// An option that says nothing that can be had, a file that cannot be read, a source of a mount that is
     /// missing, no command.
-    pub(crate) fn config(&self, image: &ContainerConfig) -> Result<Config> {
+    pub(crate) fn config(&self, image: &ContainerConfig, inherited: Vec<Mount>) -> Result<Config> {
         let (name, words) = self.image_and_command()?;
-        self.config_for(image, name, words)
+        self.config_for(image, inherited, name, words)
+    }
+
+    /// What is to be mounted as other containers have it.
+    ///
+    /// # Errors
+    /// There is no such container.
+    pub(crate) fn inherited(&self, store: &Store) -> Result<Vec<Mount>> {
+        self.mounts.inherited(store)
     }
 
     /// The same with a command that is given apart.
@@ -154,6 +163,7 @@ impl ContainerArgs {
     pub(crate) fn config_for(
         &self,
         image: &ContainerConfig,
+        inherited: Vec<Mount>,
         name: &str,
         words: &[OsString],
     ) -> Result<Config> {
@@ -181,6 +191,7 @@ impl ContainerArgs {
             // An image with a signal that nobody knows is stopped with TERM.
             config.stop_signal = strata::run::signals::parse(&image.stop_signal).ok();
         }
+        mounts::add_inherited(&mut config.mounts, inherited);
         mounts::add_volumes_of_image(&mut config.mounts, image);
         Ok(config)
     }

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use strata::run::config::{Config, Mount, Source};
 use strata::run::options;
+use strata::store::Store;
 use strata_oci::config::ContainerConfig;
+
+use crate::command::containers::find;
 
 /// An image asks for no more volumes.
 const MOST_VOLUMES: usize = 256;
@@ -19,6 +22,9 @@ pub(super) struct MountArgs {
     /// The same in named fields: type=bind|volume|tmpfs,source=...,target=...[,readonly]
     #[arg(long, value_name = "FIELDS")]
     mount: Vec<String>,
+    /// Mount what another container has mounted: its volumes and paths of the host, with ro after a colon read-only
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    volumes_from: Vec<String>,
     /// Mount a file system in memory
     #[arg(long, value_name = "TARGET[:OPTIONS]")]
     tmpfs: Vec<String>,
@@ -64,6 +70,45 @@ impl MountArgs {
         }
         Ok(())
     }
+}
+
+impl MountArgs {
+    /// What the containers of `--volumes-from` have mounted, the later ones in place of the earlier.
+    pub(super) fn inherited(&self, store: &Store) -> Result<Vec<Mount>> {
+        let mut inherited: Vec<Mount> = Vec::new();
+        for text in &self.volumes_from {
+            let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+            if !matches!(mode, "ro" | "rw" | "z" | "Z") {
+                bail!("--volumes-from {text}: invalid mode: {mode}");
+            }
+            let container = find(store, name).context("--volumes-from")?;
+            let config = Config::read(&store.container_dir(&container.id))
+                .with_context(|| format!("--volumes-from {name}"))?
+                .unwrap_or_default();
+            for mut mount in config.mounts {
+                match &mut mount.source {
+                    Source::Tmpfs { .. } => continue,
+                    // It goes with the container that it was made for.
+                    Source::Volume { anonymous, .. } => *anonymous = false,
+                    Source::Bind { .. } => {}
+                }
+                mount.read_only |= mode == "ro";
+                inherited.retain(|known| known.target != mount.target);
+                inherited.push(mount);
+            }
+        }
+        Ok(inherited)
+    }
+}
+
+/// Adds them where nothing else is mounted.
+pub(super) fn add_inherited(mounts: &mut Vec<Mount>, inherited: Vec<Mount>) {
+    for mount in inherited {
+        if !mounts.iter().any(|known| known.target == mount.target) {
+            mounts.push(mount);
+        }
+    }
+    order(mounts);
 }
 
 /// A source that is a path must be there; a volume without a name gets one.

@@ -60,8 +60,6 @@ pub(super) struct RefusedArgs {
     kernel_memory: Vec<String>,
     #[arg(long, hide = true, value_name = "VALUE", allow_hyphen_values = true)]
     memory_swappiness: Vec<String>,
-    #[arg(long, hide = true, value_name = "VALUE", allow_hyphen_values = true)]
-    volumes_from: Vec<String>,
     #[arg(long, hide = true)]
     oom_kill_disable: bool,
     /// What strata does anyway.
@@ -99,7 +97,7 @@ impl RefusedArgs {
         Ok(())
     }
 
-    fn given(&self) -> [(&'static str, bool, &'static str); 29] {
+    fn given(&self) -> [(&'static str, bool, &'static str); 28] {
         [
             (
                 "gpus",
@@ -191,11 +189,6 @@ impl RefusedArgs {
                 "memory-swappiness",
                 !self.memory_swappiness.is_empty(),
                 "only version 1 of control groups has it; limit --memory-swap",
-            ),
-            (
-                "volumes-from",
-                !self.volumes_from.is_empty(),
-                "name the volumes with -v NAME:TARGET; `strata inspect` shows those of a container",
             ),
             (
                 "oom-kill-disable",

@@ -15,7 +15,7 @@ fn parse(words: &[&str]) -> Result<ContainerArgs, clap::Error> {
 }
 
 fn config(words: &[&str]) -> Result<Config> {
-    parse(words)?.config(&image())
+    parse(words)?.config(&image(), Vec::new())
 }
 
 fn image() -> ContainerConfig {
@@ -206,7 +206,7 @@ fn what_cannot_be_had_is_refused_in_words() {
     }
     let bare = parse(&["image"])
         .expect("parses")
-        .config(&ContainerConfig::default());
+        .config(&ContainerConfig::default(), Vec::new());
     assert!(
         bare.expect_err("no command")
             .to_string()

@@ -25,9 +25,8 @@ pub fn tmpfs(text: &str) -> Result<Mount, OptionError> {
             ("suid" | "dev" | "exec", "") => words.retain(|w| w.strip_prefix("no") != Some(word)),
             ("size", value) => bytes = Some(size(value)?),
             ("mode", value) => bits = Some(mode(value)?),
-            ("uid" | "gid" | "nr_inodes", value) if value.parse::<u32>().is_ok() => {
-                words.push(word.to_owned());
-            }
+            ("uid" | "gid", value) if value.parse::<u32>().is_ok() => words.push(word.to_owned()),
+            ("nr_inodes", value) => words.push(format!("nr_inodes={}", size(value)?)),
             _ => {
                 return Err(OptionError::new(format!(
                     "invalid tmpfs option {}",
@@ -63,13 +62,16 @@ mod tests {
     fn options_are_read_over_dockers_defaults() {
         let plain = tmpfs("/run").expect("reads");
         assert_eq!(plain.options, ["nosuid", "nodev", "noexec"]);
-        let mount = tmpfs("/run:rw,exec,size=64m,mode=755,uid=7,ro").expect("reads");
+        let mount = tmpfs("/run:rw,exec,size=64m,mode=755,uid=7,nr_inodes=2k,ro").expect("reads");
         let expected = Source::Tmpfs {
             size: Some(64 << 20),
             mode: Some(0o755),
         };
         assert_eq!((mount.source, mount.read_only), (expected, true));
-        assert_eq!(mount.options, ["nosuid", "nodev", "uid=7"]);
+        assert_eq!(
+            mount.options,
+            ["nosuid", "nodev", "uid=7", "nr_inodes=2048"]
+        );
         for bad in [
             "run",
             "/",
