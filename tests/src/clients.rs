@@ -94,6 +94,23 @@ impl Clients {
         self.podman(&[direction, "--quiet", "--tls-verify=false", reference])
     }
 
+    /// `podman pull` without TLS, ended after half a minute with status 124: it opens a fifo that a layer puts something else
+    /// in the place of, and then waits for somebody to write.
+    #[track_caller]
+    pub fn podman_pull_or_give_up(&self, reference: &str) -> Ran {
+        let podman = self.storage("podman");
+        let mut command = Command::new(tool("timeout"));
+        command.arg("30").arg(podman.get_program());
+        command.args(podman.get_args()).current_dir(&self.home);
+        for (name, value) in podman.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        run(command.args(["pull", "--quiet", "--tls-verify=false", reference]))
+    }
+
     /// Runs a container of an image by podman and runc. Limits that a container may have where this runs are given, because
     /// podman's own are higher, and raising them needs a privilege that is not always there.
     #[track_caller]

@@ -115,6 +115,15 @@ impl Tree {
         self
     }
 
+    /// Without attributes of directories: podman keeps those that a lower layer gave, where the layer's own entry has none.
+    pub fn without_attributes_of_directories(mut self) -> Self {
+        let nodes = self.0.values_mut();
+        for node in nodes.filter(|node| node.kind == Kind::Directory) {
+            node.xattrs.clear();
+        }
+        self
+    }
+
     /// Asserts that two trees are the same but for the top directory itself, naming each difference.
     #[track_caller]
     pub fn assert_same(&self, other: &Tree) {

@@ -21,7 +21,6 @@ pub struct Wild<'a> {
     random: &'a mut StdRng,
     /// Regular files that this step has made.
     fresh: Vec<PathBuf>,
-    made: u32,
 }
 
 /// A file capability (`cap_net_raw` effective and permitted), as the kernel keeps it: version 2.
@@ -70,7 +69,6 @@ impl<'a> Wild<'a> {
             top: top.to_owned(),
             random,
             fresh: Vec::new(),
-            made: 0,
         }
     }
 
@@ -113,8 +111,8 @@ impl<'a> Wild<'a> {
     }
 
     fn name(&mut self) -> OsString {
-        self.made += 1;
-        let unique = self.made + self.random.random_range(0..1000) * 1000;
+        // No other step's names come again.
+        let unique = self.random.random_range(0..u64::MAX >> 20);
         let bytes = match self.random.random_range(0..12) {
             0 => format!("blank and\ttab {unique}").into_bytes(),
             1 => [b"bytes-\xff\xfe-", unique.to_string().as_bytes()].concat(),
@@ -143,7 +141,10 @@ impl<'a> Wild<'a> {
             }
             15 | 16 => match self.fresh.choose(self.random) {
                 // Its metadata is the first one's, and stays so.
-                Some(first) if first.exists() => return fs::hard_link(first, path),
+                // Something else may have taken its place.
+                Some(first) if fs::symlink_metadata(first).is_ok_and(|data| data.is_file()) => {
+                    return fs::hard_link(first, path);
+                }
                 _ => self.file(path)?,
             },
             17 => node(path, FileType::Fifo, 0, 0)?,

@@ -50,14 +50,17 @@ pub fn unswept(data: &Path) -> Result<Vec<String>> {
     Ok(orphans.chain(staged).collect())
 }
 
-/// A database with its log, copied, and the directory that holds the copy. Nobody may be writing to it.
+/// A database with its log and its journal, copied, and the directory that holds the copy. Nobody may be writing to it.
 pub fn copy_of_database(path: &Path) -> Result<(TempDir, Connection)> {
     let copy = tempfile::tempdir()?;
     let copied = copy.path().join("copy.db");
     fs::copy(path, &copied).context("copy the database")?;
-    let log = path.with_extension("db-wal");
-    if log.exists() {
-        fs::copy(log, copied.with_extension("db-wal"))?;
+    // Until its first start has set the write-ahead log up, a journal is what undoes half a write.
+    for beside in ["db-wal", "db-journal"] {
+        let file = path.with_extension(beside);
+        if file.exists() {
+            fs::copy(file, copied.with_extension(beside))?;
+        }
     }
     let db = Connection::open_with_flags(copied, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     Ok((copy, db))
