@@ -100,6 +100,7 @@ pub mod cp;
 pub mod diff;
 pub mod driver;
 pub mod fetch;
+mod few;
 pub mod layer;
 pub mod mirror;
 pub mod progress;

@@ -205,7 +205,7 @@ impl<R: BufRead> Extractor<'_, R> {
         match sparse {
             None if size >= large::FROM && !self.options.holes => {
                 let (pace, reader) = (&mut self.pace, &mut self.reader);
-                large::write(&file, path, reader, pace)?;
+                large::write(&file, path, size, reader, pace)?;
             }
             None => self.content(&file, path, size)?,
             Some(segments) => self.segments(&file, path, size, segments)?,

@@ -17,8 +17,8 @@ use super::error::LayerError;
 use super::inflate::{Inflater, Seen};
 use super::options::Limits;
 
-/// Bytes in one buffer: large writes, and still within a core's cache.
-const BUFFER: usize = 512 << 10;
+/// Bytes in one buffer: few exchanges between the threads, and still within a core's cache.
+const BUFFER: usize = 256 << 10;
 /// How many buffers a layer has at most.
 const BUFFERS: usize = 8;
 /// What a layer needs to have all three stages busy, however many others are under way.

@@ -19,12 +19,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::follow::Writer;
 use super::throttle::Throttle;
 use super::{Incoming, TransferError};
+use crate::few::Few;
 use crate::registry::BlobStream;
 
 /// Bytes of a batch: with more, the disk and the threads are asked less often.
 const BATCH: usize = 1 << 20;
-/// The same where somebody follows, who holds several.
+/// The same where somebody follows, who holds several, for all but a few large ones.
 const FOLLOWED: usize = 256 << 10;
+/// Bytes of a blob that is large.
+const LARGE: u64 = 32 << 20;
+/// Those large ones.
+static LARGEST: Few = Few::new(2);
 /// Less is not worth a thread.
 const SMALL: usize = 64 << 10;
 /// Bytes that are read from a file at a time.
@@ -105,7 +110,13 @@ pub(crate) async fn write_blob(
         None => 0,
     };
     let mut sink = Sink::Ready(Target::new(file, offset + kept));
-    let most = if follower.is_some() { FOLLOWED } else { BATCH };
+    let turn = follower
+        .filter(|_| blob.size >= LARGE)
+        .and_then(|_| LARGEST.take());
+    let most = match follower {
+        Some(_) if turn.is_none() => FOLLOWED,
+        _ => BATCH,
+    };
     let size = usize::try_from(blob.size - kept).unwrap_or(most);
     let size = size.next_multiple_of(ALIGN).clamp(2 * ALIGN, most);
     let mut gather = Gather::default();
