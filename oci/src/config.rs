@@ -93,6 +93,15 @@ pub struct ContainerConfig {
     /// Paths that hold data.
     #[serde(deserialize_with = "or_default")]
     pub volumes: BTreeMap<String, serde_json::Value>,
+    /// How to find out whether the program still does its work: docker's, in no specification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<serde_json::Value>,
+    /// Instructions for whoever builds on the image: docker's.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
+    /// What runs commands that are no list of words, `/bin/sh -c` when empty: docker's.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "Vec::is_empty")]
+    pub shell: Vec<String>,
 }
 
 /// One step of an image's build.

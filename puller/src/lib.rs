@@ -101,6 +101,7 @@ pub mod diff;
 pub mod driver;
 pub mod fetch;
 mod few;
+pub mod inflate;
 pub mod layer;
 pub mod mirror;
 pub mod progress;

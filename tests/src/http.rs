@@ -87,6 +87,20 @@ impl Http {
         self.raw(method, &bytes)
     }
 
+    /// Sends a request without a body to a server that may not answer.
+    pub fn try_send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> io::Result<Reply> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let head = self.head(method, target, headers) + "\r\n";
+        stream.write_all(head.as_bytes())?;
+        read_reply(stream, method == "HEAD")
+    }
+
     /// Sends a request whose body is chunked (RFC 9112, 7.1), as clients do that do not know its length.
     #[track_caller]
     pub fn send_chunked(&self, method: &str, target: &str, chunks: &[&[u8]]) -> Reply {

@@ -18,18 +18,7 @@ use strata_tests::place::Place;
 use strata_tests::proxy::{Faults, Proxy};
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
-
-/// Bytes that do not compress.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 24) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
+use strata_tests::trial::noise;
 
 /// A base layer that all share, and one of the image's own.
 fn image(own: &str) -> Image {

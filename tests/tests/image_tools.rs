@@ -1,4 +1,4 @@
-//! `strata image append`, `squash`, `rebase` and `base`: new images of images, as files and as others see them.
+//! `strata image append` and `squash`: new images of images, as files and as others see them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use strata_tests::clients::{Clients, umoci_unpack};
 use strata_tests::command::{run, run_with_input};
 use strata_tests::entry::{Compression, Entry, tar};
 use strata_tests::image::{Image, Layer};
-use strata_tests::scene::{Scene, shell_image, shell_layer};
+use strata_tests::scene::{Scene, shell_image};
 use strata_tests::strata::Strata;
 use strata_tests::tree::Tree;
 use strata_tests::user::need_root;
@@ -211,114 +211,4 @@ fn squashed_layers_show_the_same_tree() {
         .refused();
     again.says("does not stand on");
     s.strata.run(&["system", "check"]).ok();
-}
-
-#[test]
-fn an_image_moves_to_a_newer_base_and_nothing_is_fetched_or_unpacked() {
-    let s = Scene::new();
-    let base = |text: &str| {
-        Image::with_config(
-            &[
-                shell_layer(),
-                Layer::of(&[Entry::dir("data/"), Entry::file("data/base", text)]),
-            ],
-            json!({"Env": ["PATH=/usr/bin:/bin", format!("BASE={}", text.trim())], "WorkingDir": "/data"}),
-        )
-    };
-    let (old, new) = (s.push(&base("old\n"), "old"), s.push(&base("new\n"), "new"));
-    s.strata.pull(&old);
-    s.strata.pull(&new);
-    s.strata
-        .run(&["run", "--name", "box", &old, "sh", "-c", "echo app > app"])
-        .ok();
-    s.strata
-        .run(&[
-            "commit",
-            "-c",
-            "CMD cat app base; echo $BASE",
-            "-m",
-            "the app",
-            "box",
-            "app:1",
-        ])
-        .ok();
-    assert_eq!(
-        s.strata.run(&["run", "--rm", "app:1"]).ok().out(),
-        "app\nold\nold"
-    );
-    let before = s.strata.layers();
-    s.strata
-        .run(&["image", "rebase", "app:1", &old, &new, "app:2"])
-        .ok();
-    assert_eq!(s.strata.layers(), before);
-    assert_eq!(
-        s.strata.run(&["run", "--rm", "app:2"]).ok().out(),
-        "app\nnew\nnew"
-    );
-    let history = s.strata.run(&["history", "app:2"]).ok().out();
-    assert!(
-        history.contains("the app") && history.lines().count() == 4,
-        "{history}"
-    );
-    let there = s.server.reference("app", "rebased");
-    s.strata.run(&["tag", "app:2", &there]).ok();
-    s.strata.run(&["push", "-q", &there]).ok();
-    assert_eq!(s.fresh_store().pull(&there).fetched(), 3);
-    s.strata
-        .run(&["image", "rebase", "app:2", &old, &new, "app:3"])
-        .refused()
-        .says("old base");
-    s.strata
-        .run(&["image", "rebase", "app:1", "nothing", &new])
-        .refused()
-        .says("no such image");
-}
-
-#[test]
-fn the_base_of_an_image_is_found_by_its_layers_and_by_what_it_says() {
-    let (s, base) = shell();
-    s.strata.run(&["tag", &base, "base:1"]).ok();
-    s.strata
-        .run(&["run", "--name", "box", "base:1", "touch", "/x"])
-        .ok();
-    s.strata.run(&["commit", "box", "app:1"]).ok();
-    let told = |image: &str| -> Vec<(String, String)> {
-        let ran = s
-            .strata
-            .run(&["image", "base", "--format", "json", image])
-            .ok();
-        let bases: Vec<Value> = serde_json::from_slice(&ran.stdout).expect("JSON");
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        bases
-            .iter()
-            .map(|base| (text(&base["name"]), text(&base["state"])))
-            .collect()
-    };
-    let pair = |name: &str, state: &str| (name.to_owned(), state.to_owned());
-    let found = told("app:1");
-    assert!(
-        found.contains(&pair("base:1", "current")) && found.contains(&pair(&base, "current")),
-        "{found:?}"
-    );
-    let table = s.strata.run(&["image", "base", "app:1"]).ok().out();
-    assert!(
-        table.starts_with("BASE") && table.contains("base:1"),
-        "{table}"
-    );
-    assert_eq!(told(&base), []);
-    // The name moves to another image.
-    let other = s.push(
-        &Image::new(&[Layer::of(&[Entry::file("other", "x")])]),
-        "other",
-    );
-    s.strata.pull(&other);
-    s.strata.run(&["tag", &other, "base:1"]).ok();
-    let found = told("app:1");
-    assert!(
-        found.contains(&pair("base:1", "moved")) && found.contains(&pair(&base, "current")),
-        "{found:?}"
-    );
-    s.strata.run(&["rmi", "base:1"]).ok();
-    assert!(told("app:1").contains(&pair("base:1", "unknown")));
-    s.strata.run(&["image", "base", "none"]).refused();
 }

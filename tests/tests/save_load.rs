@@ -1,6 +1,7 @@
 //! `strata save` and `load`: what we save others read, and what others saved we read, to the byte.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -250,6 +251,8 @@ fn archives_come_as_streams_and_compressed_as_a_whole() {
         ("plain", plain.clone()),
         ("gzip", Compression::Gzip.apply(&plain)),
         ("zstd", Compression::Zstd.apply(&plain)),
+        ("xz", filtered("xz", &plain)),
+        ("bzip2", filtered("bzip2", &plain)),
     ];
     for (name, bytes) in forms {
         let store = Strata::at(
@@ -263,6 +266,74 @@ fn archives_come_as_streams_and_compressed_as_a_whole() {
         let (path, file) = t.path(&format!("{name}.file"));
         fs::write(&path, &bytes).expect("write");
         loaded(store.run(&["load", "--input", &file]));
+        // Other commands that read archives take them, too.
+        let copied = t.path(&format!("{name}.layout")).1;
+        t.s.strata
+            .run(&[
+                "copy",
+                "-q",
+                &format!("docker-archive:{file}"),
+                &format!("oci:{copied}:v1"),
+            ])
+            .ok();
+    }
+}
+
+/// What a program that compresses makes of some bytes.
+#[track_caller]
+fn filtered(program: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut command = std::process::Command::new(program);
+    run_with_input(command.arg("-c"), bytes).ok().stdout
+}
+
+#[test]
+fn layers_of_a_docker_archive_may_be_compressed_in_any_way_that_docker_takes() {
+    let t = Saving::new();
+    let layers: Vec<Vec<u8>> = t
+        .image
+        .layers
+        .iter()
+        .map(|layer| {
+            let mut tar = Vec::new();
+            let mut gzip = flate2::read::GzDecoder::new(&layer.blob[..]);
+            gzip.read_to_end(&mut tar).expect("gzip");
+            tar
+        })
+        .collect();
+    for program in ["xz", "bzip2"] {
+        let names: Vec<String> = (0..layers.len())
+            .map(|n| format!("{n}/layer.tar"))
+            .collect();
+        let manifest = serde_json::json!([{
+            "Config": "config.json", "RepoTags": ["example.test/packed:1"], "Layers": names,
+        }]);
+        let mut entries = vec![
+            Entry::file("manifest.json", manifest.to_string()),
+            Entry::file("config.json", t.image.config.clone()),
+        ];
+        for (name, layer) in names.iter().zip(&layers) {
+            entries.push(Entry::file(name.as_str(), filtered(program, layer)));
+        }
+        let store = Strata::at(
+            t.s.strata.program().to_owned(),
+            t.s.place.join(format!("{program}-layers")),
+        );
+        let told = loaded(run_with_input(
+            &mut store.command(&["load"]),
+            &tar(&entries),
+        ));
+        assert_eq!(told, ["Loaded image: example.test/packed:1"]);
+        t.assert_has(&store, "example.test/packed:1");
+        let (path, file) = t.path(&format!("{program}-layers.tar"));
+        fs::write(path, tar(&entries)).expect("write");
+        let to = t.s.server.reference("packed", program);
+        t.s.strata
+            .run(&["copy", "-q", &format!("docker-archive:{file}"), &to])
+            .ok();
+        t.assert_has(&t.s.fresh_store(), &{
+            t.s.fresh_store().pull(&to);
+            to
+        });
     }
 }
 
@@ -342,7 +413,9 @@ fn what_cannot_be_saved_or_loaded_is_refused_and_leaves_nothing() {
         (&whole[..whole.len() / 2], ""),
         (&altered, "digest"),
         (b"", "empty"),
-        (b"BZh91AY", "bzip2"),
+        (b"BZh91AY&SY that is none", ""),
+        (b"\xfd7zXZ\0 that is none", ""),
+        (b"\x04\x22\x4d\x18 lz4", "lz4"),
     ] {
         let ran = run_with_input(&mut fresh.command(&["load"]), bytes).refused();
         assert!(ran.story().contains(word), "{word}: {}", ran.story());

@@ -17,14 +17,8 @@ use crate::settings::Settings;
 /// not in it. With SOURCE_DATE_EPOCH (seconds since 1970) set, the same changes give the same image.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What was done, for the image's history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Who did it
-    #[arg(short, long, value_name = "NAME")]
-    author: Option<String>,
     /// Change how containers of the image start, in a Dockerfile's words: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER,
-    /// VOLUME, WORKDIR, STOPSIGNAL
+    /// VOLUME, WORKDIR, STOPSIGNAL, HEALTHCHECK, ONBUILD
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
     /// Stop the container's processes meanwhile
@@ -44,12 +38,25 @@ pub(crate) struct Args {
 /// How an image is made here.
 #[derive(clap::Args)]
 pub(super) struct Made {
-    /// Form of the manifest [default: that of the image below]
-    #[arg(long, value_enum)]
-    format: Option<ManifestForm>,
+    /// What was done, for the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// Who did it
+    #[arg(short, long, value_name = "NAME")]
+    author: Option<String>,
+    #[command(flatten)]
+    form: FormArgs,
     /// How the new layer is compressed: gzip or zstd
     #[arg(long, value_name = "FORMAT", default_value = "gzip")]
     compression: Format,
+}
+
+/// Whose form a new manifest has.
+#[derive(clap::Args)]
+pub(super) struct FormArgs {
+    /// Form of the manifest [default: that of the image below]
+    #[arg(long, value_enum)]
+    format: Option<ManifestForm>,
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -58,7 +65,7 @@ enum ManifestForm {
     Docker,
 }
 
-impl Made {
+impl FormArgs {
     /// The form that was asked for.
     pub(super) fn form(&self) -> Option<Form> {
         self.format.map(|form| match form {
@@ -66,10 +73,25 @@ impl Made {
             ManifestForm::Docker => Form::Docker,
         })
     }
+}
 
-    /// The compression that was asked for.
-    pub(super) fn compression(&self) -> Compression {
-        Compression::quick(self.compression)
+impl Made {
+    /// The same for the library.
+    pub(super) fn options(
+        self,
+        reference: Option<&str>,
+        changes: Vec<String>,
+    ) -> Result<CommitOptions> {
+        Ok(CommitOptions {
+            reference: reference.map(new_name).transpose()?,
+            message: self.message,
+            author: self.author,
+            pause: false,
+            changes,
+            form: self.form.form(),
+            compression: Compression::quick(self.compression),
+            moment: moment()?,
+        })
     }
 }
 
@@ -92,14 +114,8 @@ pub(super) fn new_name(text: &str) -> Result<String> {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let options = CommitOptions {
-        reference: args.reference.as_deref().map(new_name).transpose()?,
-        message: args.message,
-        author: args.author,
         pause: args.pause,
-        changes: args.change,
-        form: args.made.form(),
-        compression: args.made.compression(),
-        moment: moment()?,
+        ..args.made.options(args.reference.as_deref(), args.change)?
     };
     let store = settings.open_store()?;
     let container = store.container(&args.container)?;

@@ -15,14 +15,14 @@ use crate::settings::Settings;
 
 /// Copy files and directories between a container and this machine
 ///
-/// The container may run or not. A directory is copied with all that is in it; SOURCE/. is only what is in it. Instead of a
+/// The container may run or not; its volumes are part of it. A directory is copied with all that is in it; SOURCE/. is only what is in it. Instead of a
 /// path here, - is a tar archive on standard input or output.
 #[derive(clap::Args)]
 #[command(
     override_usage = "strata cp [OPTIONS] CONTAINER:SOURCE TARGET|-\n       strata cp [OPTIONS] SOURCE|- CONTAINER:TARGET"
 )]
 pub(crate) struct Args {
-    /// Keep owners [default: root in a container, here whoever copies]
+    /// Keep owners, and here also set-id bits and capabilities [default: root in a container, here whoever copies]
     #[arg(short, long)]
     archive: bool,
     /// Copy what a link leads to, if SOURCE is one
@@ -104,7 +104,7 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             cp::write_archive(container, options, &mut out)?;
             return Ok(ExitCode::SUCCESS);
         }
-        (Side::Stream, _) => cp::read_archive(io::stdin().lock(), container)?,
+        (Side::Stream, _) => cp::read_archive(io::stdin(), container)?,
         (_, Side::Machine(path)) => cp::copy(container, (&machine, path), options)?,
         (Side::Machine(path), _) => cp::copy((&machine, path), container, options)?,
         (Side::Container(..), Side::Container(..)) => return Ok(ExitCode::SUCCESS),

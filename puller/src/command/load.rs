@@ -1,7 +1,7 @@
 //! `strata load`: images of an archive into the store.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use strata::copy::{self, Copier, CopyOptions, Held};
+use strata::inflate::Compressed;
 use strata::progress::Progress;
 use strata::store::{Staging, Store};
 use strata_oci::{Digest, Platform};
@@ -22,7 +23,8 @@ use crate::transport::{platforms, reference, until_interrupted};
 
 /// Load images from an archive that docker, podman, skopeo, buildah or strata saved
 ///
-/// Read are docker archives, OCI archives and OCI layout directories, also compressed as a whole by gzip or zstd.
+/// Read are docker archives, OCI archives and OCI layout directories, also compressed as a whole by gzip, zstd,
+/// xz or bzip2.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Read a file, or a layout directory, instead of standard input
@@ -133,12 +135,12 @@ fn archive(store: &Store, input: Option<&Path>) -> Result<(PathBuf, Option<Stagi
         return Ok((path.to_owned(), None));
     }
     ensure!(!kind.is_block_device(), "{} is no archive", path.display());
-    let mut magic = [0; 4];
     let is_plain = input.is_some()
         && kind.is_file()
-        && file.read(&mut magic).with_context(shown)? > 0
-        && !matches!(magic, [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]);
-    if is_plain && !matches!(magic, [0xfd, b'7', ..] | [b'B', b'Z', b'h', _]) {
+        && Compressed::of_file(&mut file)
+            .with_context(shown)?
+            .is_none();
+    if is_plain {
         return Ok((path.to_owned(), None));
     }
     let staging = store.stage()?;

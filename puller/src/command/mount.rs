@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{Mode, OFlags};
 use strata::driver::{Choice, Name, Stack, State, Writable, session, state, unmount};
+use strata::run::config::Config;
 use strata::store::containers::{Container, ContainerError, ContainerLock, Kind, NewContainer};
 use strata::store::{Image, Store};
 use strata::userns;
@@ -158,19 +159,14 @@ fn mount_container(
     mount(settings, store, container, &lowers, read_only)
 }
 
-/// Opens the root of a container's file system: of one that runs, as it sees it; else it is mounted, and seen by
-/// whoever has the descriptor alone. The lock, if there is one, keeps it from being started.
+/// Opens the root of a container's file system, with what is mounted in it: of one that runs, as it sees it; else it is
+/// mounted, and seen by whoever has the descriptor alone. The lock, if there is one, keeps it from being started.
 pub(super) fn open_root(
     settings: &Settings,
     store: &Store,
     container: &Container,
     read_only: bool,
 ) -> Result<(OwnedFd, Option<ContainerLock>)> {
-    let open = |path: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(path, flags, Mode::empty());
-        opened.with_context(|| format!("cannot open {}", path.display()))
-    };
     let lock = match store.lock_container(container) {
         // Without root, this process is in another user namespace, and may not look for itself.
         Err(ContainerError::Running { .. }) => {
@@ -179,6 +175,16 @@ pub(super) fn open_root(
             return Ok((root.with_context(shown)?, None));
         }
         lock => lock?,
+    };
+    let config = Config::read(&store.container_dir(&container.id))?.unwrap_or_default();
+    let open = |path: &Path| {
+        if config.mounts.is_empty() && !config.read_only {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let opened = rustix::fs::open(path, flags, Mode::empty());
+            return opened.with_context(|| format!("cannot open {}", path.display()));
+        }
+        strata::run::view(path, &config, &store.volumes_dir())
+            .with_context(|| format!("mounting what container {} has", container.name))
     };
     let path = mount_point(store, container);
     match state(&path) {
@@ -190,6 +196,8 @@ pub(super) fn open_root(
         .image(&container.manifest_digest.to_string())?
         .with_context(|| format!("the image of container {} is gone", container.name))?;
     let lowers = store.stack(&image)?;
+    // Directories to mount on may have to be made.
+    let read_only = read_only && config.mounts.is_empty();
     let path = mount(settings, store, container, &lowers, read_only)?;
     let root = open(&path);
     unmount(&path, true)?;

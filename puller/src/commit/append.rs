@@ -9,24 +9,24 @@ use strata_oci::config::History;
 use super::changes::{self, Tree, Trees};
 use super::error::CommitError;
 use super::pack::{self, Packed};
-use super::{Child, CommitOptions, apply, archive, origin};
+use super::{Base, Child, CommitOptions, apply, archive};
 use crate::store::{Image, Store};
 
 /// What becomes a layer.
 pub enum LayerSource {
     /// What is in a directory; the directory itself has no entry in the layer.
     Directory(PathBuf),
-    /// A tar archive, plain, gzip or zstd: the layer is the archive, byte for byte. Whiteouts in it remove what is below.
-    Archive(Box<dyn Read>),
+    /// A tar archive, plain or compressed by gzip, zstd, xz or bzip2: the layer is the archive, byte for byte. Whiteouts in it remove what is below.
+    Archive(Box<dyn Read + Send>),
 }
 
-/// Makes an image of another one and a layer on top of it.
+/// Makes an image of another one, `base`, which was called `name`, and a layer on top of it.
 ///
 /// # Errors
 /// See [`CommitError`]. After one, nothing of the image is in the store.
 pub fn append(
     store: &Store,
-    base: &Image,
+    (base, name): (&Image, &str),
     source: LayerSource,
     options: &CommitOptions,
 ) -> Result<Image, CommitError> {
@@ -39,8 +39,7 @@ pub fn append(
     let layer = match source {
         LayerSource::Directory(path) => of_directory(store, path, options)?,
         LayerSource::Archive(mut archive) => pack::pack(store, options.compression, |out| {
-            let mut format = None;
-            let plain = crate::push::inflate(&mut archive, &mut format);
+            let plain = crate::inflate::inflate(&mut archive);
             let copied = plain.and_then(|mut plain| io::copy(&mut plain, out));
             copied.map(drop).map_err(CommitError::Write)
         })?,
@@ -52,11 +51,6 @@ pub fn append(
         comment: options.message.clone(),
         empty_layer: false,
     };
-    let name = base.references.first().map_or("", String::as_str);
-    let annotations = match name {
-        "" => BTreeMap::new(),
-        name => origin(base, name),
-    };
     let child = Child {
         base,
         form,
@@ -65,7 +59,7 @@ pub fn append(
         reference: options.reference.clone(),
         created: options.moment.created.clone(),
         author: options.author.clone(),
-        annotations,
+        annotations: Base::here(store, base, name)?.annotate(BTreeMap::new()),
     };
     child.publish(store, Some(layer))
 }

@@ -73,6 +73,10 @@ impl Draft {
         let (Some(old), Value::Object(known)) = (old.as_object_mut(), known) else {
             return;
         };
+        // Those that say nothing are not written at all.
+        for key in ["Healthcheck", "OnBuild", "Shell"] {
+            old.remove(key);
+        }
         for (key, value) in known {
             let is_empty = match &value {
                 Value::Null => true,
@@ -161,7 +165,7 @@ mod tests {
     fn what_nobody_changes_stays_and_what_the_builder_noted_goes() {
         let old =
             br#"{"os":"linux","x-own":1,"container_config":{"Cmd":["build"]},"parent":"sha256:1",
-            "config":{"Cmd":["old"],"User":"me","Healthcheck":{"Test":["NONE"]}},"history":null,
+            "config":{"Cmd":["old"],"User":"me","Own":{"Test":["NONE"]},"OnBuild":["RUN x"],"Shell":["/bin/bash","-c"]},"history":null,
             "rootfs":{"type":"layers","diff_ids":null}}"#;
         let mut draft = Draft::of(old).expect("a draft");
         draft.created("2026-01-02T03:04:05Z");
@@ -176,6 +180,7 @@ mod tests {
         draft.step(step, None);
         draft.starts(&ContainerConfig {
             cmd: vec!["new".to_owned()],
+            healthcheck: Some(json!({"Test": ["NONE"]})),
             ..ContainerConfig::default()
         });
         let new: Value = serde_json::from_slice(&draft.bytes().expect("bytes")).expect("JSON");
@@ -183,7 +188,7 @@ mod tests {
             new,
             json!({
                 "os": "linux", "x-own": 1, "created": "2026-01-02T03:04:05Z", "author": "someone",
-                "config": {"Cmd": ["new"], "Healthcheck": {"Test": ["NONE"]}},
+                "config": {"Cmd": ["new"], "Own": {"Test": ["NONE"]}, "Healthcheck": {"Test": ["NONE"]}},
                 "history": [{"comment": "why"}, {"comment": "why", "empty_layer": true}],
                 "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             })

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use strata_oci::config::ContainerConfig;
 
+use super::health::healthcheck;
 use super::words::{one, words};
 
-/// What runs a command that is no list of words.
+/// What runs a command that is no list of words, if the image names nothing else.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 
 /// A change that was not understood.
@@ -16,7 +17,7 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 pub enum InstructionError {
     /// Another word than those that can be changed.
     #[error(
-        "{0:?} cannot be changed: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR or STOPSIGNAL"
+        "{0:?} cannot be changed: use CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR, STOPSIGNAL, HEALTHCHECK or ONBUILD"
     )]
     Unknown(String),
     /// Nothing after the word.
@@ -40,6 +41,15 @@ pub enum InstructionError {
     /// No signal.
     #[error("STOPSIGNAL {0:?}: use a name as SIGTERM, or a number")]
     Signal(String),
+    /// No health check.
+    #[error(
+        "HEALTHCHECK {0:?}: use NONE, or [--interval=TIME] [--timeout=TIME] [--start-period=TIME] [--start-interval=TIME] \
+         [--retries=N] CMD COMMAND"
+    )]
+    Health(String),
+    /// An instruction that no trigger can be.
+    #[error("{0} isn't allowed as an ONBUILD trigger")]
+    Trigger(String),
 }
 
 /// Applies instructions, one a line, in their order.
@@ -80,11 +90,11 @@ fn apply_one(line: &str, config: &mut ContainerConfig) -> Result<(), Instruction
     match word.to_ascii_uppercase().as_str() {
         "CMD" => {
             need("CMD")?;
-            config.cmd = command(rest);
+            config.cmd = command(rest, &config.shell);
         }
         "ENTRYPOINT" => {
             need("ENTRYPOINT")?;
-            config.entrypoint = command(rest);
+            config.entrypoint = command(rest, &config.shell);
             // Arguments of another program mean nothing to this one.
             config.cmd.clear();
         }
@@ -127,6 +137,19 @@ fn apply_one(line: &str, config: &mut ContainerConfig) -> Result<(), Instruction
             config.working_dir = directory(&config.working_dir, &path);
         }
         "STOPSIGNAL" => config.stop_signal = signal(single("STOPSIGNAL")?)?,
+        "HEALTHCHECK" => {
+            need("HEALTHCHECK")?;
+            config.healthcheck = Some(healthcheck(rest)?);
+        }
+        "ONBUILD" => {
+            need("ONBUILD")?;
+            let trigger = rest.split_whitespace().next().unwrap_or_default();
+            let trigger = trigger.to_ascii_uppercase();
+            if matches!(trigger.as_str(), "ONBUILD" | "FROM" | "MAINTAINER") {
+                return Err(InstructionError::Trigger(trigger));
+            }
+            config.on_build.push(rest.to_owned());
+        }
         _ => return Err(InstructionError::Unknown(word.chars().take(80).collect())),
     }
     Ok(())
@@ -137,15 +160,18 @@ fn add(fields: &mut BTreeMap<String, Value>, names: Vec<String>) {
 }
 
 /// A JSON list of texts; `None` for anything else.
-fn list(text: &str) -> Option<Vec<String>> {
+pub(super) fn list(text: &str) -> Option<Vec<String>> {
     serde_json::from_str(text).ok()
 }
 
 /// A list of words is run as it is, everything else by the shell.
-fn command(text: &str) -> Vec<String> {
+fn command(text: &str, shell: &[String]) -> Vec<String> {
     list(text).unwrap_or_else(|| {
-        let shell = SHELL.map(str::to_owned);
-        shell.into_iter().chain([text.to_owned()]).collect()
+        let shell = match shell {
+            [] => SHELL.map(str::to_owned).to_vec(),
+            shell => shell.to_vec(),
+        };
+        [shell, vec![text.to_owned()]].concat()
     })
 }
 
@@ -228,7 +254,7 @@ fn signal(text: String) -> Result<String, InstructionError> {
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.chars().take(80).collect()
 }
 
@@ -241,7 +267,7 @@ mod tests {
             env: vec!["PATH=/bin".to_owned(), "A=1".to_owned()],
             entrypoint: vec!["/entry".to_owned()],
             cmd: vec!["old".to_owned()],
-            working_dir: "/work".to_owned(),
+            working_dir: "/srv/app".to_owned(),
             ..ContainerConfig::default()
         }
     }
@@ -278,6 +304,22 @@ mod tests {
         assert_eq!(alone.entrypoint, ["/bin/sh", "-c", "run it"]);
         assert!(alone.cmd.is_empty());
         assert_eq!(changed("CMD x").entrypoint, ["/entry"]);
+        let mut bash = base();
+        bash.shell = ["/bin/bash", "-o", "pipefail", "-c"]
+            .map(str::to_owned)
+            .to_vec();
+        apply("CMD a | b\nENTRYPOINT x", &mut bash).expect("applies");
+        assert_eq!(bash.entrypoint, ["/bin/bash", "-o", "pipefail", "-c", "x"]);
+    }
+
+    #[test]
+    fn checks_and_triggers_are_kept_for_others() {
+        let config = changed("HEALTHCHECK CMD true\nONBUILD run  make  it\nonbuild ADD . /src");
+        assert_eq!(
+            config.healthcheck,
+            Some(json!({"Test": ["CMD-SHELL", "true"]}))
+        );
+        assert_eq!(config.on_build, ["run  make  it", "ADD . /src"]);
     }
 
     #[test]
@@ -304,7 +346,7 @@ mod tests {
         let volumes: Vec<&String> = config.volumes.keys().collect();
         assert_eq!(volumes, ["/a", "/b", "/c d"]);
         assert_eq!(changed("USER web:web").user, "web:web");
-        assert_eq!(changed("WORKDIR sub/../x").working_dir, "/work/x");
+        assert_eq!(changed("WORKDIR sub/../x").working_dir, "/srv/app/x");
         assert_eq!(changed("WORKDIR /with blank").working_dir, "/with blank");
         assert_eq!(changed("WORKDIR ../../..").working_dir, "/");
         assert_eq!(changed("STOPSIGNAL SIGRTMIN+3").stop_signal, "SIGRTMIN+3");
@@ -317,6 +359,12 @@ mod tests {
         for bad in [
             "RUN make",
             "FROM x",
+            "SHELL [\"sh\"]",
+            "HEALTHCHECK",
+            "HEALTHCHECK true",
+            "ONBUILD",
+            "ONBUILD FROM x",
+            "ONBUILD onbuild RUN x",
             "CMD",
             "ENV",
             "ENV A",

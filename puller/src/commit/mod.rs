@@ -6,10 +6,12 @@
 
 mod append;
 mod archive;
+mod base;
 mod changes;
 mod config;
 mod error;
 mod export;
+mod health;
 mod instruction;
 mod manifest;
 mod pack;
@@ -26,12 +28,13 @@ use strata_oci::config::{ContainerConfig, History};
 use strata_oci::{Descriptor, Digest, media};
 
 pub use append::{LayerSource, append};
+pub use base::Base;
 pub use config::Moment;
 pub use error::CommitError;
 pub use export::{Stack, export};
 pub use instruction::{InstructionError, apply};
 pub use manifest::Form;
-pub use rebase::{Parts, Rebased, rebase};
+pub use rebase::{Parts, Rebased, Rebasing, rebase};
 pub use squash::squash;
 
 use crate::driver::Writable;
@@ -144,25 +147,9 @@ pub fn commit(
         reference: options.reference.clone(),
         created: options.moment.created.clone(),
         author: options.author.clone(),
-        annotations: origin(&base, &container.image),
+        annotations: Base::here(store, &base, &container.image)?.annotate(BTreeMap::new()),
     };
     child.publish(store, layer)
-}
-
-/// Where the image below is to be found (image-spec, annotations.md).
-fn origin(base: &Image, name: &str) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::new();
-    let full = crate::store::Name::parse(name).map(|name| name.full());
-    if let Ok(full) = full
-        && base.references.contains(&full)
-    {
-        annotations.insert("org.opencontainers.image.base.name".to_owned(), full);
-    }
-    annotations.insert(
-        "org.opencontainers.image.base.digest".to_owned(),
-        base.digest.to_string(),
-    );
-    annotations
 }
 
 /// The layer between a container and its image; `None` when the trees are the same.

@@ -1,12 +1,17 @@
 //! An image's own layers on top of another base. Nothing is unpacked or compressed: layers say what changed, and say it of any
 //! base; whether the program still fits is the person's to know.
 
+use std::collections::BTreeMap;
+
 use strata_oci::config::{ContainerConfig, History, ImageConfig};
 use strata_oci::{Descriptor, Digest};
 
+use super::base::Base;
 use super::config::Draft;
 use super::error::CommitError;
 use super::manifest::{self, Form, Written};
+use crate::fetch::Described;
+use crate::store::Image;
 
 /// A manifest's layers with the configuration that belongs to it.
 #[derive(Debug, Clone)]
@@ -15,10 +20,48 @@ pub struct Parts {
     pub media_type: String,
     /// The layers, the lowest first.
     pub layers: Vec<Descriptor>,
+    /// What the manifest says beside.
+    pub annotations: BTreeMap<String, String>,
     /// The parsed configuration.
     pub config: ImageConfig,
     /// Its exact bytes.
     pub config_bytes: Vec<u8>,
+}
+
+impl From<Image> for Parts {
+    fn from(image: Image) -> Self {
+        Self {
+            media_type: image.manifest.media_type,
+            layers: image.manifest.layers,
+            annotations: image.manifest.annotations,
+            config: image.config,
+            config_bytes: image.config_bytes,
+        }
+    }
+}
+
+impl From<Described> for Parts {
+    fn from(image: Described) -> Self {
+        Self {
+            media_type: image.manifest.media_type,
+            layers: image.manifest.layers,
+            annotations: image.manifest.annotations,
+            config: image.config,
+            config_bytes: image.config_bytes,
+        }
+    }
+}
+
+/// How an image is moved.
+#[derive(Debug, Clone)]
+pub struct Rebasing {
+    /// The form of the new manifest; that of the image when not given, or OCI's where docker's has no word for a layer
+    /// of the new base.
+    pub form: Option<Form>,
+    /// When, RFC 3339.
+    pub created: String,
+    /// What the new manifest says of its base.
+    pub base: Base,
 }
 
 /// A configuration and a manifest that belong together.
@@ -43,8 +86,7 @@ pub fn rebase(
     image: &Parts,
     old: &Parts,
     new: &Parts,
-    form: Option<Form>,
-    created: &str,
+    how: &Rebasing,
 ) -> Result<Rebased, CommitError> {
     let diff_ids = |parts: &Parts| parts.config.rootfs.diff_ids.clone();
     let (own, below, above) = (diff_ids(image), diff_ids(old), diff_ids(new));
@@ -67,7 +109,7 @@ pub fn rebase(
     ]
     .concat();
     let mut draft = Draft::of(&image.config_bytes)?;
-    draft.created(created);
+    draft.created(&how.created);
     draft.layers(&all, &history);
     draft.starts(&settings(
         &image.config.config,
@@ -75,9 +117,16 @@ pub fn rebase(
         &new.config.config,
     ));
     let config = draft.bytes()?;
-    let form = form.unwrap_or_else(|| Form::of(&image.media_type));
-    let Written { bytes, media_type } =
-        manifest::write(form, &config, &layers, &Default::default())?;
+    let annotations = how.base.annotate(image.annotations.clone());
+    let write = |form| manifest::write(form, &config, &layers, &annotations);
+    let written = match (
+        how.form,
+        write(how.form.unwrap_or(Form::of(&image.media_type))),
+    ) {
+        (None, Err(CommitError::Format(_))) => write(Form::Oci),
+        (_, written) => written,
+    };
+    let Written { bytes, media_type } = written?;
     Ok(Rebased {
         config,
         manifest: bytes,
@@ -141,13 +190,16 @@ fn settings(
         stop_signal: pick(&image.stop_signal, &old.stop_signal, &new.stop_signal),
         exposed_ports: pick(&image.exposed_ports, &old.exposed_ports, &new.exposed_ports),
         volumes: pick(&image.volumes, &old.volumes, &new.volumes),
+        healthcheck: pick(&image.healthcheck, &old.healthcheck, &new.healthcheck),
+        on_build: pick(&image.on_build, &old.on_build, &new.on_build),
+        shell: pick(&image.shell, &old.shell, &new.shell),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use strata_oci::config::RootFs;
-    use strata_oci::media;
+    use strata_oci::{Manifest, media};
 
     use super::*;
 
@@ -176,9 +228,29 @@ mod tests {
         Parts {
             media_type: media::OCI_MANIFEST.to_owned(),
             layers: digests.iter().map(blob).collect(),
+            annotations: BTreeMap::from([("own".to_owned(), "kept".to_owned())]),
             config_bytes: serde_json::to_vec(&config).expect("JSON"),
             config,
         }
+    }
+
+    fn moved(image: &Parts, old: &Parts, new: &Parts) -> Result<Rebased, CommitError> {
+        let base = Base {
+            name: Some("docker.io/library/base:1".to_owned()),
+            digest: Some(Digest::of(b"new base")),
+        };
+        let created = "2026-01-01T00:00:00Z".to_owned();
+        let form = None;
+        rebase(
+            image,
+            old,
+            new,
+            &Rebasing {
+                form,
+                created,
+                base,
+            },
+        )
     }
 
     #[test]
@@ -186,7 +258,7 @@ mod tests {
         let old = parts(&["a", "b"], &["PATH=/bin", "V=1"], "bash");
         let new = parts(&["a2", "b2", "c2"], &["PATH=/usr/bin", "V=2"], "sh");
         let image = parts(&["a", "b", "app"], &["PATH=/bin", "V=1", "APP=x"], "app");
-        let rebased = rebase(&image, &old, &new, None, "2026-01-01T00:00:00Z").expect("rebased");
+        let rebased = moved(&image, &old, &new).expect("rebased");
         let names = |names: &[&str]| -> Vec<Digest> {
             names
                 .iter()
@@ -206,22 +278,39 @@ mod tests {
         assert_eq!(steps, ["a2", "b2", "c2", "app"]);
         assert_eq!(config.config.env, ["PATH=/usr/bin", "V=2", "APP=x"]);
         assert_eq!(config.config.cmd, ["app"]);
+        let manifest = Manifest::parse(&rebased.manifest, None).expect("a manifest");
+        let said = Base::said(&manifest.annotations);
+        assert_eq!(said.name.as_deref(), Some("docker.io/library/base:1"));
+        assert_eq!(said.digest, Some(Digest::of(b"new base")));
+        assert_eq!(manifest.annotations["own"], "kept");
         let same_cmd = parts(&["a", "b", "app"], &[], "bash");
-        let rebased = rebase(&same_cmd, &old, &new, None, "x").expect("rebased");
+        let rebased = moved(&same_cmd, &old, &new).expect("rebased");
         let config: ImageConfig = serde_json::from_slice(&rebased.config).expect("config");
         assert_eq!(config.config.cmd, ["sh"], "it was the base's");
+    }
+
+    #[test]
+    fn dockers_form_stays_unless_it_has_no_word_for_a_layer_of_the_new_base() {
+        let old = parts(&["a"], &[], "x");
+        let mut new = parts(&["b"], &[], "x");
+        let mut image = parts(&["a", "app"], &[], "x");
+        image.media_type = media::DOCKER_MANIFEST.to_owned();
+        let kind = |new: &Parts| moved(&image, &old, new).expect("rebased").media_type;
+        assert_eq!(kind(&new), media::DOCKER_MANIFEST);
+        new.layers[0].media_type = media::OCI_LAYER_ZSTD.to_owned();
+        assert_eq!(kind(&new), media::OCI_MANIFEST);
     }
 
     #[test]
     fn another_base_and_another_machine_are_refused() {
         let (old, new) = (parts(&["a"], &[], "x"), parts(&["b"], &[], "x"));
         let image = parts(&["c", "app"], &[], "x");
-        let refused = rebase(&image, &old, &new, None, "x");
+        let refused = moved(&image, &old, &new);
         assert!(matches!(refused, Err(CommitError::NotTheBase)));
         let mut other = new.clone();
         other.config.architecture = "arm64".to_owned();
         let image = parts(&["a", "app"], &[], "x");
-        let refused = rebase(&image, &old, &other, None, "x");
+        let refused = moved(&image, &old, &other);
         assert!(matches!(refused, Err(CommitError::Platform(..))));
     }
 

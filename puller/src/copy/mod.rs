@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod plan;
 mod reader;
+mod rebase;
 mod sink;
 mod spool;
 mod target;

@@ -365,7 +365,7 @@ fn as_blob(document: &Document) -> (Descriptor, Content) {
     (descriptor, Content::Memory(document.bytes.clone()))
 }
 
-async fn put(
+pub(super) async fn put(
     registry: &Registry,
     repository: &str,
     reference: &str,

@@ -101,17 +101,20 @@ pub fn write_archive(
     pack(&source, out)
 }
 
-/// Unpacks an archive (plain, gzip or zstd) into a directory that is there.
+/// Unpacks an archive (plain, gzip, zstd, xz or bzip2) into a directory that is there.
 ///
 /// # Errors
 /// As [`copy`], and archives that cannot be read or lead out of the directory.
-pub fn read_archive(archive: impl Read, (to, target): (&Place, &[u8])) -> Result<Copied, CpError> {
+pub fn read_archive(
+    archive: impl Read + Send,
+    (to, target): (&Place, &[u8]),
+) -> Result<Copied, CpError> {
     match to.look(target, true)? {
         Some(stat) if is_directory(&stat) => {}
         Some(_) => return Err(to.refused(target, "an archive is unpacked into a directory")),
         None => return Err(to.missing(target)),
     }
-    let archive = crate::push::inflate(archive, &mut None).map_err(CpError::Write)?;
+    let archive = crate::inflate::inflate(archive).map_err(CpError::Write)?;
     let target = Target {
         place: to,
         directory: target,

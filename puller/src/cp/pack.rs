@@ -10,7 +10,8 @@ use rustix::io::Errno;
 
 use super::error::CpError;
 use super::place::Place;
-use crate::driver::merged::join;
+use super::unpack::travels;
+use crate::driver::merged::{join, xattrs_of};
 use crate::layer::content::{self, CopyError};
 use crate::layer::tar::{self, Entry, Kind, Time};
 
@@ -91,6 +92,9 @@ impl Packer<'_> {
             _ => return Ok(()),
         };
         let mut entry = described(name, kind, &stat);
+        if kind == Kind::File {
+            entry.xattrs = self.xattrs(opened, path)?;
+        }
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
@@ -132,7 +136,9 @@ impl Packer<'_> {
         stat: &Stat,
     ) -> Result<(), CpError> {
         if !name.is_empty() {
-            self.head(&described(name, Kind::Directory, stat))?;
+            let mut entry = described(name, Kind::Directory, stat);
+            entry.xattrs = self.xattrs(opened, path)?;
+            self.head(&entry)?;
         }
         let failed = |action| self.place.failed::<Errno>(action, path);
         let filesystem = rustix::fs::fstatfs(opened).map_err(failed("look at"))?;
@@ -168,6 +174,13 @@ impl Packer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Those that mean the same elsewhere.
+    fn xattrs(&self, opened: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CpError> {
+        let found = xattrs_of(opened, |name| travels(name));
+        let found = found.map_err(self.place.failed("read the extended attributes of", path))?;
+        Ok(found.into_iter().collect())
     }
 
     fn head(&mut self, entry: &Entry) -> Result<(), CpError> {

@@ -14,7 +14,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("tempdir");
-        for name in ["root", "root/etc", "root/work", "host", "outside"] {
+        for name in ["root", "root/etc", "root/srv", "host", "outside"] {
             fs::create_dir(directory.path().join(name)).expect("mkdir");
         }
         fs::write(directory.path().join("outside/secret"), "secret").expect("write");
@@ -110,9 +110,9 @@ fn directories_go_where_docker_puts_them() {
     fs::write(s.at("host/tree/sub/file"), "x").expect("write");
     fs::set_permissions(s.at("host/tree/sub"), fs::Permissions::from_mode(0o750)).expect("chmod");
     for (source, target, found) in [
-        ("tree", "/work", "work/tree/sub/file"),
-        ("tree/.", "/work", "work/sub/file"),
-        ("tree/", "/work/", "work/tree/sub/file"),
+        ("tree", "/srv", "srv/tree/sub/file"),
+        ("tree/.", "/srv", "srv/sub/file"),
+        ("tree/", "/srv/", "srv/tree/sub/file"),
         ("tree", "/new", "new/sub/file"),
         ("tree/.", "/newer", "newer/sub/file"),
         ("tree", "/newest/", "newest/sub/file"),
@@ -123,9 +123,9 @@ fn directories_go_where_docker_puts_them() {
     let mode = fs::metadata(s.at("root/new/sub")).expect("there").mode() & 0o7777;
     assert_eq!(mode, 0o750);
     // On top of what is there: other files stay, a file gives way to none but files.
-    fs::write(s.at("root/work/tree/kept"), "kept").expect("write");
-    s.put("tree", "/work").expect("again");
-    assert_eq!(text(&s.at("root/work/tree/kept")), "kept");
+    fs::write(s.at("root/srv/tree/kept"), "kept").expect("write");
+    s.put("tree", "/srv").expect("again");
+    assert_eq!(text(&s.at("root/srv/tree/kept")), "kept");
     fs::create_dir_all(s.at("root/clash/tree/sub/file")).expect("mkdir");
     assert!(
         s.put("tree", "/clash").is_err(),
@@ -273,15 +273,15 @@ fn archives_go_in_and_out() {
     };
     assert_eq!(archive("/tree"), archive("/tree"));
     let read = |archive: &[u8], target: &str| read_archive(archive, (&s.root(), target.as_bytes()));
-    let copied = read(&archive("/tree"), "/work").expect("unpacked");
+    let copied = read(&archive("/tree"), "/srv").expect("unpacked");
     assert_eq!(copied.bytes, 1);
-    assert_eq!(text(&s.at("root/work/tree/sub/file")), "x");
+    assert_eq!(text(&s.at("root/srv/tree/sub/file")), "x");
     read(&archive("/tree/."), "/etc/").expect("unpacked");
     assert_eq!(text(&s.at("root/etc/sub/file")), "x");
     for target in ["/none", "/tree/sub/file"] {
         assert!(read(&archive("/tree"), target).is_err(), "{target}");
     }
-    assert!(read(b"no archive", "/work").is_err());
+    assert!(read(b"no archive", "/srv").is_err());
     for name in ["../up", "a/../../up", "/../up"] {
         let mut header = tar::Header::new_ustar();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -289,7 +289,7 @@ fn archives_go_in_and_out() {
         header.set_cksum();
         let bytes = [header.as_bytes().as_slice(), &[0; 1024]].concat();
         assert!(
-            matches!(read(&bytes, "/work"), Err(CpError::Escapes(_))),
+            matches!(read(&bytes, "/srv"), Err(CpError::Escapes(_))),
             "{name}"
         );
     }

@@ -8,7 +8,9 @@ use std::io::{BufRead, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::error::CpError;
@@ -18,14 +20,22 @@ use crate::layer::Limits;
 use crate::layer::tar::{Entry, Kind, Segment, TarReader};
 
 const SET_ID: u32 = 0o6000;
+/// capabilities(7), "File capabilities": a right, as set-id bits are.
+const CAPABILITIES: &[u8] = b"security.capability";
+
+/// Whether an extended attribute is the file's own: what users and capabilities(7) say of it. The others belong to a
+/// machine's policy, or to a file system.
+pub(super) fn travels(name: &[u8]) -> bool {
+    name == CAPABILITIES || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
 
 /// Where an archive is unpacked.
 pub(super) struct Target<'a> {
     pub(super) place: &'a Place,
     /// A directory that is there.
     pub(super) directory: &'a [u8],
-    /// Whether owners, and rights that only mean something with them, are the archive's; else they are those of
-    /// whoever copies, root in a container.
+    /// Whether owners are the archive's; else they are those of whoever copies, root in a container. Set-id bits and
+    /// capabilities are kept in a container, and on the machine only with their owners.
     pub(super) keep_owners: bool,
 }
 
@@ -150,7 +160,7 @@ impl<R: BufRead> Unpacker<'_, R> {
         let file = File::from(file.map_err(self.failed("make", path))?);
         self.content(&file, path, entry)?;
         self.copied.bytes += entry.size;
-        self.describe(&file, entry)
+        self.describe(&file.into(), entry)
             .map_err(self.failed("set the metadata of", path))
     }
 
@@ -194,6 +204,13 @@ impl<R: BufRead> Unpacker<'_, R> {
     ) -> Result<(), CpError> {
         match rustix::fs::mkdirat(parent, last, Mode::RWXU) {
             Ok(()) => {
+                if !entry.xattrs.is_empty() {
+                    let flags =
+                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    rustix::fs::openat(parent, last, flags, Mode::empty())
+                        .and_then(|directory| self.set_xattrs(&directory, entry))
+                        .map_err(self.failed("set the extended attributes of", path))?;
+                }
                 self.made.push(Entry {
                     path: path.to_vec(),
                     link: Vec::new(),
@@ -273,7 +290,7 @@ impl<R: BufRead> Unpacker<'_, R> {
                 let parent = self.open(above)?;
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let directory = rustix::fs::openat(&parent, last, flags, Mode::empty())?;
-                self.describe(&File::from(directory), &entry)
+                self.describe(&directory, &entry)
             };
             match described() {
                 // Somebody in the container took it away.
@@ -293,16 +310,38 @@ impl<R: BufRead> Unpacker<'_, R> {
         }
     }
 
+    /// Whether what gives rights to whoever runs a file is kept.
+    fn keeps_rights(&self) -> bool {
+        self.target.keep_owners || self.target.place.is_container()
+    }
+
+    fn set_xattrs(&self, opened: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
+        for (name, value) in entry.xattrs.iter().filter(|(name, _)| travels(name)) {
+            if name == CAPABILITIES && !self.keeps_rights() {
+                continue;
+            }
+            let flags = XattrFlags::empty();
+            match rustix::fs::fsetxattr(opened, name.as_slice(), value, flags) {
+                // This user may not, or the file system has none.
+                Ok(()) | Err(Errno::PERM | Errno::NOTSUP | Errno::INVAL) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn mode(&self, entry: &Entry) -> Mode {
-        let dropped = if self.target.keep_owners { 0 } else { SET_ID };
+        let dropped = if self.keeps_rights() { 0 } else { SET_ID };
         Mode::from_raw_mode(entry.mode & !dropped)
     }
 
-    fn describe(&self, file: &File, entry: &Entry) -> Result<(), Errno> {
+    fn describe(&self, file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
         if let Some((uid, gid)) = self.owner(entry) {
             may_lack(rustix::fs::fchown(file, Some(uid), Some(gid)))?;
         }
         rustix::fs::fchmod(file, self.mode(entry))?;
+        // chown(2) takes capabilities away.
+        self.set_xattrs(file, entry)?;
         rustix::fs::futimens(file, &times(entry))
     }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -279,22 +279,53 @@ pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno
 /// All attributes of a name in a directory, which is not followed; of the directory itself for no name.
 fn all_xattrs(directory: BorrowedFd, name: &[u8]) -> io::Result<Xattrs> {
     let path = in_directory(directory, name);
+    read_xattrs(
+        |buffer| rustix::fs::llistxattr(path.as_slice(), buffer),
+        |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer),
+        |_| true,
+    )
+}
+
+/// The attributes, of those that are `wanted`, of what a descriptor is of, however that was opened.
+pub(crate) fn xattrs_of(
+    opened: &impl AsRawFd,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> io::Result<Xattrs> {
+    // Calls that take a descriptor do not take one that was opened with O_PATH.
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
+    read_xattrs(
+        |buffer| rustix::fs::listxattr(path.as_str(), buffer),
+        |name, buffer| rustix::fs::getxattr(path.as_str(), name, buffer),
+        wanted,
+    )
+}
+
+fn read_xattrs(
+    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+    get: impl Fn(&[u8], &mut [u8]) -> Result<usize, Errno>,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> io::Result<Xattrs> {
     // Most have none: that costs one call.
     let mut short = [0u8; 64];
-    if rustix::fs::llistxattr(path.as_slice(), &mut short) == Ok(0) {
+    if list(&mut short) == Ok(0) {
         return Ok(Xattrs::new());
     }
     let mut buffer = vec![0; MAX_XATTR];
-    let length = match rustix::fs::llistxattr(path.as_slice(), &mut buffer) {
+    let length = match list(&mut buffer) {
         Ok(length) => length,
         Err(Errno::NOTSUP) => 0,
         Err(error) => return Err(error.into()),
     };
     let names = buffer[..length].to_vec();
     let mut found = Xattrs::new();
-    for name in names.split(|byte| *byte == 0).filter(|n| !n.is_empty()) {
-        let length = rustix::fs::lgetxattr(path.as_slice(), name, &mut buffer)?;
-        found.insert(name.to_vec(), buffer[..length].to_vec());
+    let names = names.split(|byte| *byte == 0).filter(|n| !n.is_empty());
+    for name in names.filter(|name| wanted(name)) {
+        match get(name, &mut buffer) {
+            Ok(length) => found.insert(name.to_vec(), buffer[..length].to_vec()),
+            // Taken away since they were listed.
+            Err(Errno::NODATA) => None,
+            Err(error) => return Err(error.into()),
+        };
     }
     Ok(found)
 }

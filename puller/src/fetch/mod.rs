@@ -3,6 +3,7 @@
 //! Nothing is visible before all of it is proved: each layer's size and digest, the diffID of what it
 //! unpacks to, and that manifest and configuration tell one story. Then all of it becomes visible at once.
 
+mod describe;
 mod error;
 mod layer;
 mod load;
@@ -23,6 +24,7 @@ use oci_distribution::Reference;
 use strata_oci::config::{ImageConfig, MAX_CONFIG};
 use strata_oci::{Digest, Platform};
 
+pub use describe::{Described, describe};
 pub use error::{LayerFailure, PullError};
 pub(crate) use load::load;
 pub use repair::{RepairError, Repaired, repair_layer};

@@ -58,7 +58,7 @@ pub(super) async fn resolve(
     .await
 }
 
-async fn descend(
+pub(super) async fn descend(
     registry: &Registry,
     repository: &str,
     reference: &str,

@@ -24,7 +24,7 @@ use strata_oci::{Descriptor, Digest};
 
 pub use compress::{Compression, CompressionError, Format};
 pub use error::PushError;
-pub(crate) use repack::{inflate, weigh};
+pub(crate) use repack::weigh;
 pub use source::Source;
 
 use crate::progress::{Event, How, Progress};

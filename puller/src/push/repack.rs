@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
 use strata_oci::digest::{Algorithm, Digest, Digester};
 
 use super::compress::{Compression, Compressor, Format};
+use crate::inflate::{Compressed, inflate};
 
 /// A file's digest and size, and those of the tar that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +69,12 @@ pub(crate) fn weigh(
 }
 
 /// What a layer's file holds, with the proof of both digests.
-pub(super) fn inspect(reader: impl Read) -> io::Result<Packed> {
+pub(super) fn inspect(reader: impl Read + Send) -> io::Result<Packed> {
     let mut outer = HashingReader::new(BufReader::with_capacity(1 << 18, reader));
-    let mut format = None;
-    let diff_id = digest_of(inflate(&mut outer, &mut format)?)?;
+    let mut tar = inflate(&mut outer)?;
+    let format = format_of(tar.compressed);
+    let diff_id = digest_of(&mut tar)?;
+    drop(tar);
     io::copy(&mut outer, &mut io::sink())?;
     Ok(Packed {
         digest: outer.digester.finish(),
@@ -82,25 +84,13 @@ pub(super) fn inspect(reader: impl Read) -> io::Result<Packed> {
     })
 }
 
-/// The tar in a layer's file, and how the file is compressed.
-pub(crate) fn inflate<'a>(
-    mut reader: impl Read + 'a,
-    format: &mut Option<Format>,
-) -> io::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::with_capacity(4);
-    (&mut reader).take(4).read_to_end(&mut magic)?;
-    let whole = io::Cursor::new(magic.clone()).chain(reader);
-    Ok(match magic[..] {
-        [0x1f, 0x8b, ..] => {
-            *format = Some(Format::Gzip);
-            Box::new(MultiGzDecoder::new(whole))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            *format = Some(Format::Zstd);
-            Box::new(zstd::Decoder::new(whole)?)
-        }
-        _ => Box::new(whole),
-    })
+/// The format that a manifest has a word for.
+pub(super) fn format_of(compressed: Option<Compressed>) -> Option<Format> {
+    match compressed? {
+        Compressed::Gzip => Some(Format::Gzip),
+        Compressed::Zstd => Some(Format::Zstd),
+        Compressed::Xz | Compressed::Bzip2 => None,
+    }
 }
 
 fn digest_of(reader: impl Read) -> io::Result<Digest> {

@@ -49,6 +49,7 @@ mod terminal;
 mod trees;
 pub mod usage;
 pub mod user;
+mod view;
 
 pub use attach::{Attachment, Outcome, Signals, on_terminal, relay, terminal_size};
 pub use connection::{Connection, attach, exec, freeze, root, signal, wait};
@@ -59,6 +60,7 @@ pub use monitor::{Launch, launch};
 pub use protocol::Exec;
 pub(crate) use rootfs::{HIDDEN, READ_ONLY};
 pub use runtime::find as find_runtime;
+pub use view::view;
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

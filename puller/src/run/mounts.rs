@@ -35,10 +35,10 @@ const REPLACEABLE: [&str; 8] = [
 
 /// A mount that is attached nowhere yet.
 pub(super) struct Taken {
-    target: PathBuf,
-    tree: OwnedFd,
+    pub(super) target: PathBuf,
+    pub(super) tree: OwnedFd,
     /// A volume that is to be filled from what the image has at the target.
-    fill: bool,
+    pub(super) fill: bool,
 }
 
 /// Takes everything that is to be mounted, parents before what lies in them. Before mounts of this namespace are made
@@ -148,7 +148,7 @@ fn missing(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-fn bind(path: &Path, recursive: bool, propagation: Propagation) -> io::Result<OwnedFd> {
+pub(super) fn bind(path: &Path, recursive: bool, propagation: Propagation) -> io::Result<OwnedFd> {
     let tree = clone_tree(CWD, path, recursive)?;
     let kind = match propagation {
         Propagation::Private => MountPropagationFlags::PRIVATE,
@@ -193,7 +193,7 @@ pub(super) fn place(spec: &Spec, root: &OwnedFd, taken: &[Taken]) -> Result<(), 
     Ok(())
 }
 
-fn place_one(root: &OwnedFd, mount: &Taken) -> io::Result<()> {
+pub(super) fn place_one(root: &OwnedFd, mount: &Taken) -> io::Result<()> {
     let directory = kind_of(&mount.tree)? == FileType::Directory;
     let mismatch = || {
         io::Error::other(

@@ -177,6 +177,13 @@ fn set_mount(mount: impl AsFd, set: u64, propagation: u64, recursive: bool) -> i
     }
 }
 
+/// Gives this thread a mount namespace of its own, a copy of the one that it was in.
+pub(super) fn new_mount_namespace() -> io::Result<()> {
+    // SAFETY: descriptors stay what they are; the working directory is this thread's own from here on.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }?;
+    Ok(())
+}
+
 /// Makes the control groups that this process is in the top of what it sees of them (cgroup_namespaces(7)).
 pub(super) fn new_cgroup_namespace() -> io::Result<()> {
     // SAFETY: takes flags; descriptors and memory stay as they are.

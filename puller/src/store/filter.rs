@@ -131,7 +131,7 @@ pub fn moment_nanos(text: &str) -> Option<i128> {
 }
 
 /// `1h30m`, `10s`, `1.5h` in seconds.
-fn duration(text: &str) -> Option<f64> {
+pub(crate) fn duration(text: &str) -> Option<f64> {
     let mut rest = text;
     let mut total = 0.0;
     while !rest.is_empty() {

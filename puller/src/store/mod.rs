@@ -47,6 +47,7 @@ pub use check::{CheckOptions, CheckReport, Finding, Subject};
 pub use dedup::{DedupError, DedupOptions, DedupReport};
 pub use empty::{Urgency, empty_trash, trash_of};
 pub use error::StoreError;
+pub(crate) use filter::duration;
 pub use filter::{Filter, FilterError, moment_nanos};
 pub use image::{Image, Layer};
 pub use layers::{LayerClaim, LayerLock};

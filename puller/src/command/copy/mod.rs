@@ -1,7 +1,7 @@
 //! `strata copy`: images from anywhere to anywhere, only what the target lacks.
 
 mod places;
-mod report;
+pub(crate) mod report;
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};

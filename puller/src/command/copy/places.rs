@@ -1,17 +1,20 @@
 //! The places that were typed: which images they name, and under which names those go on.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use oci_distribution::Reference;
-use strata::copy::Source;
+use strata::copy::{self, Source};
+use strata::inflate::Compressed;
 use strata::progress::Progress;
 use strata::registry::{Registry, RegistryOptions};
 use strata_oci::Digest;
 use strata_oci::layout::{self, Layout};
 use strata_oci::location::Location;
+use tempfile::TempDir;
 
 use super::Args;
 use crate::command::remote::has_selector;
@@ -27,6 +30,24 @@ pub(super) struct Wanted {
     pub(super) text: String,
     /// `v1` or `host/app:v1`.
     pub(super) name: Option<String>,
+    /// Where the plain form of a compressed archive is.
+    _plain: Option<Arc<TempDir>>,
+}
+
+/// An archive whose parts can be read by their place: the file itself, or, of one that is compressed as a whole, a plain
+/// copy of it.
+fn plain(file: PathBuf) -> Result<(PathBuf, Option<Arc<TempDir>>)> {
+    let shown = |path: &Path| format!("reading {}", path.display());
+    let opened = File::open(&file).with_context(|| shown(&file))?;
+    let compressed = Compressed::of_file(&opened).with_context(|| shown(&file))?;
+    if compressed.is_none() {
+        return Ok((file, None));
+    }
+    let place = tempfile::tempdir().context("making a temporary directory")?;
+    let path = place.path().join("archive");
+    let opened = File::open(&file).with_context(|| shown(&file))?;
+    copy::spool(opened, &path).with_context(|| shown(&file))?;
+    Ok((path, Some(Arc::new(place))))
 }
 
 /// What was typed, image by image.
@@ -34,6 +55,7 @@ pub(super) fn wanted(settings: &Settings, args: &Args) -> Result<Vec<Wanted>> {
     let mut all = Vec::new();
     for text in &args.sources {
         let location: Location = text.parse()?;
+        let mut kept = None;
         let (source, name) = match location {
             Location::Registry(name) => {
                 all.push(Wanted::of_registry(vec![reference(&name)?], text)?);
@@ -59,11 +81,17 @@ pub(super) fn wanted(settings: &Settings, args: &Args) -> Result<Vec<Wanted>> {
                 (Source::Layout { dir, name }, own)
             }
             Location::OciArchive { file, name } => {
+                let (file, spooled) = plain(file)?;
+                kept = spooled;
                 let opened = Layout::open_archive(&file)?;
                 if args.all {
-                    all.extend(listed(&opened, text, &|name| Source::OciArchive {
+                    let images = listed(&opened, text, &|name| Source::OciArchive {
                         file: file.clone(),
                         name: Some(name),
+                    });
+                    all.extend(images.into_iter().map(|image| Wanted {
+                        _plain: kept.clone(),
+                        ..image
                     }));
                     continue;
                 }
@@ -71,6 +99,8 @@ pub(super) fn wanted(settings: &Settings, args: &Args) -> Result<Vec<Wanted>> {
                 (Source::OciArchive { file, name }, own)
             }
             Location::DockerArchive { file, reference } => {
+                let (file, spooled) = plain(file)?;
+                kept = spooled;
                 let name = reference.clone();
                 (Source::DockerArchive { file, reference }, name)
             }
@@ -92,6 +122,7 @@ pub(super) fn wanted(settings: &Settings, args: &Args) -> Result<Vec<Wanted>> {
             others: Vec::new(),
             text: text.clone(),
             name,
+            _plain: kept,
         });
     }
     ensure!(!all.is_empty(), "the source names no image");
@@ -110,6 +141,7 @@ impl Wanted {
             source: Source::Registry(first),
             others: names.collect(),
             text: text.to_owned(),
+            _plain: None,
         })
     }
 
@@ -163,6 +195,7 @@ fn listed(opened: &Layout, text: &str, source: &dyn Fn(String) -> Source) -> Vec
             others: Vec::new(),
             text: format!("{text} ({name})"),
             name: Some(name.to_owned()),
+            _plain: None,
         })
         .collect()
 }

@@ -45,7 +45,7 @@ pub(super) fn print(args: &Args, reports: &[(String, CopyReport)], began: Instan
 }
 
 /// `2 manifests; 5 blobs: 3 copied (25.1MB), 2 present (134MB) in 1.2s`
-fn summary(report: &CopyReport, began: Instant) -> String {
+pub(crate) fn summary(report: &CopyReport, began: Instant) -> String {
     let took = began.elapsed().as_secs_f64();
     if report.unchanged {
         return format!("unchanged in {took:.1}s");

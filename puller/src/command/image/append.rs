@@ -6,25 +6,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use strata::commit::{self, CommitOptions, LayerSource};
+use strata::commit::{self, LayerSource};
 
-use crate::command::commit::{Made, moment, new_name};
+use crate::command::commit::Made;
 use crate::command::find::local_image;
 use crate::printer;
 use crate::settings::Settings;
 
 /// Put a directory or a tar archive as a layer on an image
 ///
-/// An archive (plain, gzip or zstd) is the layer as it is; whiteouts in it remove what is below. With SOURCE_DATE_EPOCH (seconds
+/// An archive (plain, or compressed by gzip, zstd, xz or bzip2) is the layer as it is; whiteouts in it remove what is below. With SOURCE_DATE_EPOCH (seconds
 /// since 1970) set, the same directory gives the same image.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What was done, for the image's history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Who did it
-    #[arg(short, long, value_name = "NAME")]
-    author: Option<String>,
     /// Change how containers of the image start, in a Dockerfile's words
     #[arg(short, long, value_name = "INSTRUCTION")]
     change: Vec<String>,
@@ -42,16 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
-    let options = CommitOptions {
-        reference: args.reference.as_deref().map(new_name).transpose()?,
-        message: args.message,
-        author: args.author,
-        pause: false,
-        changes: args.change,
-        form: args.made.form(),
-        compression: args.made.compression(),
-        moment: moment()?,
-    };
+    let options = args.made.options(args.reference.as_deref(), args.change)?;
     let shown = args.source.display();
     let source = if args.source.as_os_str() == "-" {
         ensure!(
@@ -70,7 +55,7 @@ pub(super) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     };
     let store = settings.open_store()?;
     let base = local_image(&store, &args.image)?;
-    let image = commit::append(&store, &base, source, &options)
+    let image = commit::append(&store, (&base, &args.image), source, &options)
         .with_context(|| format!("putting {shown} on {}", args.image))?;
     printer::line(&image.id);
     Ok(ExitCode::SUCCESS)

@@ -51,7 +51,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::Append(args) => append::run(settings, args),
         Command::Base(args) => base::run(settings, &args),
-        Command::Rebase(args) => rebase::run(settings, &args),
+        Command::Rebase(args) => rebase::run(settings, args),
         Command::Squash(args) => squash::run(settings, args),
         Command::Diff(args) => command::diff::run(settings, &args),
         Command::History(args) => command::history::run(settings, args),

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
-use strata::commit::{self, CommitOptions};
+use strata::commit;
 use strata::userns::Privilege;
 
-use crate::command::commit::{Made, moment, new_name};
+use crate::command::commit::Made;
 use crate::command::find::local_image;
 use crate::printer;
 use crate::settings::Settings;
@@ -20,12 +20,6 @@ pub(crate) struct Args {
     /// Keep the layers of this image, on which the other one stands
     #[arg(short, long, value_name = "IMAGE")]
     base: Option<String>,
-    /// What was done, for the image's history
-    #[arg(short, long, value_name = "TEXT")]
-    message: Option<String>,
-    /// Who did it
-    #[arg(short, long, value_name = "NAME")]
-    author: Option<String>,
     #[command(flatten)]
     made: Made,
     /// The image
@@ -37,16 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
-    let options = CommitOptions {
-        reference: args.reference.as_deref().map(new_name).transpose()?,
-        message: args.message,
-        author: args.author,
-        pause: false,
-        changes: Vec::new(),
-        form: args.made.form(),
-        compression: args.made.compression(),
-        moment: moment()?,
-    };
+    let options = args.made.options(args.reference.as_deref(), Vec::new())?;
     let store = settings.open_store()?;
     let image = local_image(&store, &args.image)?;
     let kept = match &args.base {

@@ -11,6 +11,7 @@ use super::super::error::PushError;
 use super::super::repack;
 use super::super::{Document, Plan};
 use super::{Packing, suffix};
+use crate::inflate::inflate;
 
 pub(super) fn of_archive(
     file: &Path,
@@ -60,21 +61,24 @@ fn layer(
         source,
     };
     let open = || archive.open_span(span).map_err(local);
-    let mut found = None;
-    let mut tar = repack::inflate(open()?, &mut found).map_err(local)?;
+    let mut tar = inflate(open()?).map_err(local)?;
+    let compressed = tar.compressed;
+    // No manifest has a word for xz or bzip2: those layers are as good as plain ones, but for their bytes here.
+    let found = repack::format_of(compressed);
     let wanted = Some(packing.compression.format());
-    if packing.plain && found.is_none() {
+    if packing.plain && compressed.is_none() {
         // Its digest is the diffID, which whoever reads it proves.
         let diff_id = image.config.rootfs.diff_ids[number].clone();
         let (path, offset) = (file.to_owned(), span.offset);
         let blob = Descriptor::new(media::OCI_LAYER, diff_id, span.size);
         return Ok((blob, Content::File { path, offset }));
     }
-    let anew = (found.is_none() && !packing.plain) || (packing.force && found != wanted);
+    let anew = found.is_none() || (packing.force && found != wanted);
     let (packed, content) = if anew {
         let path = workplace.join(format!("layer-{number}"));
+        let compression = (!packing.plain).then_some(packing.compression);
         let copy = |out: &mut dyn std::io::Write| std::io::copy(&mut tar, out).map(drop);
-        let packed = repack::pack(&path, Some(packing.compression), copy).map_err(local)?;
+        let packed = repack::pack(&path, compression, copy).map_err(local)?;
         (packed, Content::File { path, offset: 0 })
     } else {
         let (path, offset) = (file.to_owned(), span.offset);
