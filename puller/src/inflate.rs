@@ -53,6 +53,15 @@ impl Compressed {
         }))
     }
 
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+
     /// The format of a file that can be read from its beginning again.
     ///
     /// # Errors
@@ -104,7 +113,15 @@ pub(crate) fn inflate<'a>(mut stream: impl Read + Send + 'a) -> io::Result<Infla
 
 impl Read for Inflated<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.plain.read(buffer)?;
+        let length = self
+            .plain
+            .read(buffer)
+            .map_err(|error| match self.compressed {
+                Some(format) if error.kind() != io::ErrorKind::Interrupted => {
+                    io::Error::new(error.kind(), format!("reading {}: {error}", format.name()))
+                }
+                _ => error,
+            })?;
         self.given += length as u64;
         let limits = Limits::default();
         let taken = self.taken.load(Ordering::Relaxed);

@@ -1,19 +1,13 @@
 //! `strata image rebase` and `base`: what an image stands on, here and in registries.
 
 use serde_json::{Value, json};
+use strata_tests::committed::shell;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::recorder::Recorder;
-use strata_tests::scene::{Scene, shell_image, shell_layer};
+use strata_tests::scene::{Scene, shell_layer};
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
-
-fn shell() -> (Scene, String) {
-    let s = Scene::new();
-    let reference = s.push(&shell_image(), "v1");
-    s.strata.pull(&reference);
-    (s, reference)
-}
 
 #[test]
 fn an_image_moves_to_a_newer_base_and_nothing_is_fetched_or_unpacked() {

@@ -389,6 +389,7 @@ fn manifests_are_of_the_form_that_is_wanted_and_others_read_them() {
         clients
             .skopeo_copy(&format!("docker://{reference}"), &to, &[])
             .ok();
+        // umoci (0.4) has no word for zstd.
         if layer != media::OCI_LAYER_ZSTD {
             let bundle = s.place.join(format!("bundle-{tag}"));
             let theirs =

@@ -1,47 +1,15 @@
 //! `strata image append` and `squash`: new images of images, as files and as others see them.
 
 use std::fs;
-use std::path::Path;
 
-use serde_json::{Value, json};
 use strata_tests::clients::{Clients, umoci_unpack};
 use strata_tests::command::{run, run_with_input};
+use strata_tests::committed::{layers, mounted, shell};
 use strata_tests::entry::{Compression, Entry, tar};
 use strata_tests::image::{Image, Layer};
-use strata_tests::scene::{Scene, shell_image};
-use strata_tests::strata::Strata;
+use strata_tests::scene::Scene;
 use strata_tests::tree::Tree;
 use strata_tests::user::need_root;
-
-#[track_caller]
-fn mounted(strata: &Strata, reference: &str) -> Tree {
-    let top = strata.run(&["mount", "--ro", reference]).ok().out();
-    let tree = Tree::read(Path::new(&top));
-    strata.run(&["umount", &top]).ok();
-    tree
-}
-
-#[track_caller]
-fn inspected(strata: &Strata, image: &str) -> Value {
-    let ran = strata.run(&["inspect", image]).ok();
-    match serde_json::from_slice(&ran.stdout).expect("JSON") {
-        Value::Array(mut all) => all.remove(0),
-        one => one,
-    }
-}
-
-#[track_caller]
-fn layers(strata: &Strata, image: &str) -> Vec<Value> {
-    let layers = inspected(strata, image)["RootFS"]["Layers"].clone();
-    layers.as_array().expect("a list").clone()
-}
-
-fn shell() -> (Scene, String) {
-    let s = Scene::new();
-    let reference = s.push(&shell_image(), "v1");
-    s.strata.pull(&reference);
-    (s, reference)
-}
 
 #[test]
 fn a_directory_becomes_a_layer_on_an_image() {
@@ -99,7 +67,7 @@ fn an_archive_becomes_a_layer_to_the_byte_and_its_whiteouts_count() {
         Entry::whiteout("data", "one"),
         Entry::file("data/new", "new\n"),
     ]);
-    let diff_id = json!(strata_oci::digest::Digest::of(&archive));
+    let diff_id = strata_oci::digest::Digest::of(&archive).to_string();
     for compression in [Compression::Plain, Compression::Gzip, Compression::Zstd] {
         let file = s.place.join("layer.tar");
         fs::write(&file, compression.apply(&archive)).expect("write");

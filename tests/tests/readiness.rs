@@ -16,8 +16,6 @@ use strata_tests::user::need_root;
 
 const ADMIN: &[&str] = &["--admin-listen", "127.0.0.1:0"];
 
-const JSON: &[&str] = &["--log-format", "json", "--log-level", "info,request=debug"];
-
 fn random(size: usize) -> Vec<u8> {
     let mut bytes = vec![0u8; size];
     rand::rng().fill(bytes.as_mut_slice());

@@ -4,9 +4,7 @@ use serde_json::{Value, json};
 use strata_oci::digest::{Algorithm, Digest, Digester};
 use strata_oci::media;
 use strata_tests::api::Api;
-use strata_tests::entry::Entry;
 use strata_tests::http::Reply;
-use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
 use strata_tests::stratad::Stratad;
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use strata_tests::clients::Clients;
+use strata_tests::clients::docker::Docker;
 use strata_tests::command::{Ran, run_with_input};
 use strata_tests::entry::{Compression, Entry, tar};
 use strata_tests::image::{Image, Layer};
@@ -240,6 +241,69 @@ fn what_podman_and_skopeo_saved_is_loaded() {
             "{name}: {told:?}"
         );
         t.assert_has(&store, &id.to_string());
+    }
+}
+
+#[test]
+fn what_docker_and_buildah_saved_is_loaded_and_docker_loads_what_we_saved() {
+    let t = Saving::new();
+    let second = image(2);
+    let other = t.s.push(&second, "v2");
+    t.s.strata.pull(&other);
+    let docker = Docker::new(&t.s.place);
+    let also = "example.test/also:x";
+    for reference in [&t.reference, &other] {
+        docker.run(&["pull", "-q", reference]).ok();
+    }
+    docker.run(&["tag", &t.reference, also]).ok();
+    let mut names = [&*t.reference, &*other, also].map(|name| format!("Loaded image: {name}"));
+    names.sort();
+    let sorted = |ran: Ran| {
+        let mut told = loaded(ran);
+        told.sort();
+        told
+    };
+    let (path, file) = t.path("by-docker.tar");
+    docker
+        .run(&["save", "-o", &file, &t.reference, &other, also])
+        .ok();
+    let store = |name: &str| Strata::at(t.s.strata.program().to_owned(), t.s.place.join(name));
+    let by_file = store("by-file");
+    assert_eq!(sorted(by_file.run(&["load", "-q", "-i", &file])), names);
+    let by_stream = store("by-stream");
+    let bytes = fs::read(&path).expect("read");
+    assert_eq!(
+        sorted(run_with_input(&mut by_stream.command(&["load"]), &bytes)),
+        names
+    );
+    for store in [by_file, by_stream] {
+        t.assert_has(&store, also);
+        t.assert_has(&store, &t.reference);
+        assert_eq!(store.images().as_array().map(Vec::len), Some(2));
+    }
+    docker.run(&["rmi", &t.reference, &other, also]).ok();
+    t.s.strata.run(&["tag", &t.reference, also]).ok();
+    let (_, ours) = t.path("ours.tar");
+    t.s.strata
+        .run(&["save", "-o", &ours, &t.reference, &other, also])
+        .ok();
+    docker.run(&["load", "-q", "-i", &ours]).ok();
+    assert_eq!(docker.id(also), t.image.id().to_string());
+    assert_eq!(docker.id(&t.reference), t.image.id().to_string());
+    assert_eq!(docker.id(&other), second.id().to_string());
+
+    t.clients.podman_transfer("pull", &t.reference).ok();
+    for (kind, name) in [
+        ("docker-archive", "buildah-docker"),
+        ("oci-archive", "buildah-oci"),
+    ] {
+        let (_, file) = t.path(&format!("{name}.tar"));
+        let to = format!("{kind}:{file}:{}", t.reference);
+        t.clients.buildah(&["push", &t.reference, &to]).ok();
+        let store = store(name);
+        let told = loaded(store.run(&["load", "-i", &file]));
+        assert_eq!(told, [format!("Loaded image: {}", t.reference)], "{kind}");
+        t.assert_has(&store, &t.reference);
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
+use strata::commit::OF_EVERY_CONTAINER;
 use strata::diff::{Aspect, Change, Differences, Options, Side, compare};
 use strata::driver::{Name, Writable};
 use strata::store::containers::ContainerError;
@@ -16,16 +17,6 @@ use strata_oci::digest::Digest;
 
 use crate::printer::{self, Format};
 use crate::settings::Settings;
-
-/// Mount points that `strata run` makes in a container, and docker does not tell either.
-const MADE_BY_RUN: [&str; 6] = [
-    "dev",
-    "proc",
-    "sys",
-    "etc/hosts",
-    "etc/hostname",
-    "etc/resolv.conf",
-];
 
 /// Show what differs between two images, or between a container and its image
 ///
@@ -205,7 +196,7 @@ fn of_container(store: &Store, name: &str, times: bool) -> Result<Differences> {
     let namespace = store.unpack_options().xattrs;
     let options = Options {
         times,
-        ignored: &MADE_BY_RUN,
+        ignored: &OF_EVERY_CONTAINER,
     };
     compare(
         &Side::open(lowers, namespace)?,

@@ -47,8 +47,9 @@ use config::Draft;
 use pack::Packed;
 use still::Still;
 
-/// Mount points that every container gets, and files that are mounted over its own.
-const OF_EVERY_CONTAINER: [&str; 6] = [
+/// Mount points that every container gets, and files that are mounted over its own, as paths from the root: no changes of
+/// its own, and docker does not tell them either.
+pub const OF_EVERY_CONTAINER: [&str; 6] = [
     "dev",
     "proc",
     "sys",

@@ -115,11 +115,18 @@ impl Place {
         path: &[u8],
     ) -> impl FnOnce(E) -> CpError + use<E> {
         let (path, place) = (Self::shown(path), self.name.clone());
-        move |source| CpError::Io {
-            action,
-            path,
-            place,
-            source: source.into(),
+        move |source| {
+            let source: io::Error = source.into();
+            if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                let why = "the volume, or the container's root file system, is marked read-only";
+                return CpError::Refused { path, place, why };
+            }
+            CpError::Io {
+                action,
+                path,
+                place,
+                source,
+            }
         }
     }
 }

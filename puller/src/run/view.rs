@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::CWD;
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::config::{Config, Mount, Propagation, Source};
-use super::inroot;
 use super::mounts::{Taken, bind, place_one};
 use super::sys::{self, ATTR_READ_ONLY};
 use super::trees::clone_tree;
@@ -35,7 +34,8 @@ fn with_mounts(root: &Path, config: &Config, volumes: &Path) -> io::Result<Owned
     sys::new_mount_namespace()?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private)?;
-    let top = inroot::open_dir(CWD, root)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = rustix::fs::open(root, flags, Mode::empty())?;
     let mut mounts: Vec<&Mount> = config.mounts.iter().collect();
     // Parents before what lies in them.
     mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());

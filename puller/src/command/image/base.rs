@@ -188,6 +188,13 @@ fn bases(store: &Store, image: &Looked) -> Result<Vec<Base>> {
     if let Some(said) = said(store, image, &bases)? {
         bases.insert(0, said);
     }
+    // Of those with as many layers, the one that the image names.
+    let own = commit::Base::said(&image.annotations).name;
+    let own = own.and_then(|name| Some(Name::parse(&name).ok()?.familiar()));
+    bases.sort_by_key(|base| {
+        let layers = std::cmp::Reverse(base.layers.unwrap_or(usize::MAX));
+        (layers, own.is_none() || base.name != own)
+    });
     Ok(bases)
 }
 

@@ -169,7 +169,7 @@ fn here(store: &Arc<Store>, args: &Args) -> Result<ExitCode> {
         base: Base::here(store, &new, &bases.new)?,
     };
     let new = Parts::from(new);
-    if is_moved(&image, &new) {
+    if is_moved(args, &image, &new) {
         return Ok(stays(args, &bases));
     }
     let rebased = commit::rebase(&image, &old, &new, &how).with_context(|| told(args, &bases))?;
@@ -212,10 +212,13 @@ fn told(args: &Args, bases: &Bases) -> String {
     format!("moving {} from {} to {}", args.image, bases.old, bases.new)
 }
 
-/// Whether the image stands on the new base already.
-fn is_moved(image: &Parts, new: &Parts) -> bool {
+/// Whether the image stands on the new base already. Who names the old one says that it does not.
+fn is_moved(args: &Args, image: &Parts, new: &Parts) -> bool {
     let layers = &new.config.rootfs.diff_ids;
-    !layers.is_empty() && image.config.rootfs.diff_ids.starts_with(layers)
+    args.old.is_none()
+        && args.old_base.is_none()
+        && !layers.is_empty()
+        && image.config.rootfs.diff_ids.starts_with(layers)
 }
 
 fn stays(args: &Args, bases: &Bases) -> ExitCode {
@@ -289,7 +292,7 @@ async fn moved(
     };
     let sources = [(new_at, new.manifest.layers.clone()), (from, image_layers)];
     let (old, new) = (Parts::from(old), Parts::from(new));
-    if is_moved(&image, &new) {
+    if is_moved(args, &image, &new) {
         stays(args, &bases);
         return Ok(None);
     }
