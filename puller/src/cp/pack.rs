@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::error::CpError;
 use super::place::Place;
 use super::unpack::travels;
-use crate::driver::merged::{join, xattrs_of};
+use crate::driver::merged::{Xattrs, join, xattrs_of};
 use crate::layer::content::{self, CopyError};
 use crate::layer::tar::{self, Entry, Kind, Time};
 
@@ -93,7 +93,7 @@ impl Packer<'_> {
         };
         let mut entry = described(name, kind, &stat);
         if kind == Kind::File {
-            entry.xattrs = self.xattrs(opened, path)?;
+            entry.xattrs = self.xattrs(opened, path)?.into_iter().collect();
         }
         if stat.st_nlink > 1 {
             let key = (stat.st_dev, stat.st_ino);
@@ -137,7 +137,7 @@ impl Packer<'_> {
     ) -> Result<(), CpError> {
         if !name.is_empty() {
             let mut entry = described(name, Kind::Directory, stat);
-            entry.xattrs = self.xattrs(opened, path)?;
+            entry.xattrs = self.xattrs(opened, path)?.into_iter().collect();
             self.head(&entry)?;
         }
         let failed = |action| self.place.failed::<Errno>(action, path);
@@ -177,10 +177,9 @@ impl Packer<'_> {
     }
 
     /// Those that mean the same elsewhere.
-    fn xattrs(&self, opened: &OwnedFd, path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CpError> {
-        let found = xattrs_of(opened, |name| travels(name));
-        let found = found.map_err(self.place.failed("read the extended attributes of", path))?;
-        Ok(found.into_iter().collect())
+    fn xattrs(&self, opened: &OwnedFd, path: &[u8]) -> Result<Xattrs, CpError> {
+        let found = xattrs_of(opened, travels);
+        found.map_err(self.place.failed("read the extended attributes of", path))
     }
 
     fn head(&mut self, entry: &Entry) -> Result<(), CpError> {
