@@ -8,7 +8,8 @@ use std::process::Command;
 use rustix::fs::{FileType, Mode};
 use serde_json::Value;
 use strata_tests::both::{Side, tools_image};
-use strata_tests::command::{Ran, run, tool};
+use strata_tests::command::{Ran, run, run_with_input, tool};
+use strata_tests::living::until;
 use strata_tests::user::User;
 
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
@@ -236,12 +237,64 @@ fn a_container_may_be_run_by_another_runtime() {
                 "echo x > new; sleep 1000",
             ])
             .ok();
-        s.strata
-            .run(&["exec", runtime, "true"])
-            .says("only that can start");
+        let id = id_of(&s, runtime);
+        let groups = || {
+            let mounted = std::fs::read_dir("/sys/fs/cgroup").expect("control groups");
+            let mut groups = mounted.map(|m| m.expect("entry").path().join("strata").join(&id));
+            groups.any(|group| group.exists())
+        };
+        assert!(groups(), "{runtime} makes control groups");
+        let args = ["exec", "-e", "A=b", "-w", "/", runtime, "sh", "-c"];
+        let script = "echo $A; pwd; cat /data/new; read line; echo $line; exit 9";
+        let args = [&args[..1], &["-i"], &args[1..], &[script]].concat();
+        let ran = run_with_input(&mut s.strata.command(&args), b"typed\n");
+        assert_eq!(
+            (ran.code(), ran.out().as_str()),
+            (9, "b\n/\nx\ntyped"),
+            "{}",
+            ran.story()
+        );
+        let ran = s.strata.run(&["exec", runtime, "no-such-program"]);
+        assert_eq!(ran.code(), 127, "{}", ran.story());
+        let left = s.strata.root().join("containers").join(&id);
+        let left = std::fs::read_dir(left).expect("list").filter(|entry| {
+            let name = entry.as_ref().expect("entry").file_name();
+            name.to_string_lossy().starts_with("exec-")
+        });
+        assert_eq!(left.count(), 0, "what was said to the runtime is gone");
+        s.strata.run(&["kill", runtime]).ok();
+        assert!(!groups(), "{runtime} was killed and could not remove them");
+        s.strata.run(&["start", runtime]).ok();
+        kill_monitor(&s, runtime);
+        until("the next command puts it right", || {
+            s.strata.run(&["ps", "-q"]).ok().out().is_empty()
+        });
+        assert!(!groups(), "nor were they left by the monitor's death");
         s.strata.run(&["rm", "-f", runtime]).ok();
+        let ran = s.sh(&["--runtime", runtime, "--entrypoint", "no-such"], "");
+        assert_eq!(ran.code(), 127, "{}", ran.story());
     }
     s.strata.run(&["volume", "rm", "named"]).ok();
     s.refuses(&["--runtime", "no-such-runtime"], "no-such-runtime");
     s.refuses(&["--runtime", "crun", "--init"], "--init");
+}
+
+fn state(s: &Side, name: &str) -> serde_json::Value {
+    let ran = s.strata.run(&["inspect", "--type", "container", name]).ok();
+    let all: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    all[0].clone()
+}
+
+fn id_of(s: &Side, name: &str) -> String {
+    state(s, name)["Id"].as_str().expect("an id").to_owned()
+}
+
+/// The monitor is the parent of the container's first process.
+fn kill_monitor(s: &Side, name: &str) {
+    let pid = state(s, name)["State"]["Pid"].as_i64().expect("a pid");
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("runs");
+    let (_, rest) = stat.rsplit_once(')').expect("stat");
+    let parent = rest.split_whitespace().nth(1).expect("parent");
+    let parent = rustix::process::Pid::from_raw(parent.parse().expect("number")).expect("pid");
+    rustix::process::kill_process(parent, rustix::process::Signal::KILL).expect("kill");
 }

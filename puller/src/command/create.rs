@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    let created = create(settings, &args.container, args.cidfile.as_deref());
+    let created = create(settings, &args.container, args.cidfile.as_deref(), false);
     match created {
         Ok((_, created)) => {
             printer::line(&created.record.id);
@@ -51,11 +51,12 @@ pub(super) struct Created {
     pub(super) lowers: Vec<PathBuf>,
 }
 
-/// Makes a container, its image fetched if need be.
+/// Makes a container, its image fetched if need be. `starting`: to be started right away.
 pub(super) fn create(
     settings: &Settings,
     args: &ContainerArgs,
     id_file: Option<&Path>,
+    starting: bool,
 ) -> Result<(Arc<Store>, Created)> {
     let (name, _) = args.image_and_command()?;
     args.without_image()?;
@@ -81,6 +82,7 @@ pub(super) fn create(
         command: words
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
+        starting,
     })?;
     config.default_hostname(record.short_id());
     match keep(&store, &record, &config, id_file) {

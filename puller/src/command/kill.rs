@@ -1,9 +1,11 @@
 //! `strata kill`: send containers a signal.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use strata::run::{self, signals};
+use anyhow::{Context as _, Result, bail, ensure};
+use strata::run::{self, RunError, signals};
 use strata::store::containers::State;
 
 use super::containers::{each, find};
@@ -28,15 +30,33 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             "cannot kill container {name}: it is not running"
         );
         let directory = store.container_dir(&container.id);
-        run::signal(&directory, args.signal)?;
+        let running = format!("cannot kill container {name}");
+        run::signal(&directory, args.signal).with_context(|| running.clone())?;
         if args.signal == libc::SIGKILL {
-            if container.paused {
-                // The signal is taken when it goes on.
-                let _ = run::freeze(&directory, false);
-            }
-            // The end of a killed one is recorded before anybody looks.
-            let _ = run::wait(&directory, Some(std::time::Duration::from_secs(10)));
+            end(&directory, container.paused).context(running)?;
         }
         Ok(())
     })
+}
+
+/// A signal that cannot be caught ends a container at once, unless it hangs in the kernel.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// Waits until a killed container has ended, and this is recorded before anybody looks.
+fn end(directory: &Path, paused: bool) -> Result<()> {
+    if paused {
+        // The signal is taken when it goes on.
+        match run::freeze(directory, false) {
+            Err(RunError::Gone) => return Ok(()),
+            thawed => thawed
+                .context("it was sent the signal, but is paused and cannot be made to go on")?,
+        }
+    }
+    match run::wait(directory, Some(KILLED)) {
+        Ok(Some(_)) | Err(RunError::Gone) => Ok(()),
+        Ok(None) => {
+            bail!("it still runs, although it was killed: its process may hang in the kernel")
+        }
+        Err(error) => Err(error.into()),
+    }
 }

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use strata::run::config::{Config, LogDriver};
 use strata::run::log::{Entry, Reader};
 use strata::store::Store;
 use strata::store::containers::{Container, ContainerError, State};
@@ -61,6 +62,13 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
     let container = find(&store, &args.container)?;
     let directory = store.container_dir(&container.id);
+    // One of an older version has no config, and a log.
+    let wanted = Config::read(&directory).ok().flatten().unwrap_or_default();
+    ensure!(
+        wanted.log.driver != LogDriver::None,
+        "configured logging driver does not support reading: container {} keeps no log (--log-driver none)",
+        container.name
+    );
     let mut reader =
         Reader::open(&directory).with_context(|| format!("the log of {}", container.name))?;
     if let Some(reader) = &mut reader

@@ -117,6 +117,7 @@ fn mount_image(
         Kind::Mount
     };
     let (container, lock) = store.create_container(&NewContainer {
+        starting: false,
         name: None,
         kind,
         image,

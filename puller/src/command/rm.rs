@@ -78,6 +78,7 @@ fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
 /// `None`: the monitor has removed the container itself.
 fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
     let limit = Instant::now() + Duration::from_secs(10);
+    let mut held = None;
     while Instant::now() < limit {
         // It may still be starting: then it has no process yet.
         let now = match store.container(&container.id) {
@@ -87,7 +88,7 @@ fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
         let directory = store.container_dir(&now.id);
         match run::signal(&directory, libc::SIGKILL) {
             // What is held still may die only when it goes on.
-            Ok(()) if now.paused => drop(run::freeze(&directory, false)),
+            Ok(()) if now.paused => held = run::freeze(&directory, false).err(),
             Ok(()) | Err(RunError::Gone) => {}
             // A monitor that does not listen.
             Err(_) => {
@@ -101,6 +102,14 @@ fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
             Err(ContainerError::NoSuch(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+    }
+    if let Some(error) = held.filter(|error| !matches!(error, RunError::Gone)) {
+        return Err(error).with_context(|| {
+            format!(
+                "container {} was killed, but is paused and cannot be made to go on",
+                container.name
+            )
+        });
     }
     bail!(
         "container {} does not end, although it was killed: its process may hang in the kernel",

@@ -51,7 +51,7 @@ fn run_new(settings: &Settings, args: Args) -> Result<ExitCode> {
     if config.terminal && config.interactive && !args.detach && !run::on_terminal() {
         return Err(RunError::NoTerminal.into());
     }
-    let (store, created) = create(settings, &args.container, args.cidfile.as_deref())?;
+    let (store, created) = create(settings, &args.container, args.cidfile.as_deref(), true)?;
     let attach = (!args.detach).then_some(Attach {
         input: config.interactive,
         keys: args.detach_keys,

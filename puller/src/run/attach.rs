@@ -180,6 +180,7 @@ impl Relay {
     fn hear(&mut self, connection: &mut Connection) -> io::Result<Option<Outcome>> {
         match connection.receive(false)? {
             Received::Packet(Packet::Output(stream, bytes)) => self.show(stream, &bytes),
+            Received::Packet(Packet::Message(text)) => tracing::warn!("{text}"),
             Received::Packet(Packet::Exited(code)) => return Ok(Some(Outcome::Exited(code))),
             // Killed, and with it the container.
             Received::Closed => return Ok(Some(Outcome::Exited(137))),

@@ -74,6 +74,51 @@ pub struct Config {
     pub runtime: Option<String>,
     /// The name of the driver that stacks its layers, once one was chosen.
     pub driver: Option<String>,
+    /// What is kept of what it prints.
+    pub log: Log,
+}
+
+/// What is kept of what a container prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// How.
+    pub driver: LogDriver,
+    /// Bytes of one file, after which another one begins; no bound when not given.
+    pub max_size: Option<u64>,
+    /// Files, the one that is written to with them; of no meaning without a bound.
+    pub max_files: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            driver: LogDriver::default(),
+            max_size: None,
+            max_files: 1,
+        }
+    }
+}
+
+/// How it is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// In docker's files of JSON.
+    #[default]
+    JsonFile,
+    /// Not at all.
+    None,
+}
+
+impl LogDriver {
+    /// docker's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::None => "none",
+        }
+    }
 }
 
 /// Lines of resolv.conf(5); none of a kind leaves the host's.

@@ -289,6 +289,48 @@ fn refusal(path: &OsStr, error: io::Error) -> Failure {
     Failure { code, message }
 }
 
+/// Whether a root file system that this process is not in has the program; docker's words and exit codes if not. A
+/// program that only a mount of the container brings is not seen.
+pub(super) fn check_program(root: &OwnedFd, config: &Config) -> Result<(), Failure> {
+    let Some(program) = config.arguments.first() else {
+        return Ok(());
+    };
+    let name = program.to_string_lossy();
+    let path = command::value(&config.environment, "PATH").unwrap_or_default();
+    let here = Path::new("/").join(&config.working_directory);
+    let candidates: Vec<_> = match program.as_bytes().contains(&b'/') {
+        true => vec![here.join(program)],
+        false => path
+            .as_bytes()
+            .split(|b| *b == b':')
+            .map(|directory| here.join(OsStr::from_bytes(directory)).join(program))
+            .collect(),
+    };
+    let found = candidates.iter().filter_map(|path| {
+        let stat = rustix::fs::fstat(inroot::open_path(root, path).ok()?).ok()?;
+        Some((FileType::from_raw_mode(stat.st_mode), stat.st_mode & 0o111))
+    });
+    let found: Vec<_> = found.collect();
+    let runs = |(kind, mode): &(FileType, u32)| *kind == FileType::RegularFile && *mode != 0;
+    if found.iter().any(runs) {
+        return Ok(());
+    }
+    Err(match (found.is_empty(), candidates.len()) {
+        (true, 1) => Failure {
+            code: 127,
+            message: format!("exec: {name:?}: no such file or directory"),
+        },
+        (true, _) => Failure {
+            code: 127,
+            message: format!("exec: {name:?}: executable file not found in $PATH"),
+        },
+        (false, _) => Failure {
+            code: 126,
+            message: format!("exec: {name:?}: permission denied"),
+        },
+    })
+}
+
 /// The path of a program: a name without a slash is looked for in PATH, as the shell would.
 fn find_program(program: &OsStr, path: Option<&OsStr>) -> Result<OsString, Failure> {
     if program.as_bytes().contains(&b'/') {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::{self, Failure, Report, Spec};
 use super::user::User;
-use super::{init, inroot, sys};
+use super::{init, inroot, runtime, sys};
 
 /// The name under which our own program is started to join a container.
 pub(super) const NAME: &str = "strata: exec";
@@ -29,6 +29,8 @@ pub(super) struct Order {
     pub(super) spec: Spec,
     /// The namespaces to enter (setns(2)); that of processes is entered by being born into it.
     pub(super) namespaces: i32,
+    /// Which further process this is.
+    pub(super) number: usize,
 }
 
 /// Is a further process of a container; gives the exit code in case of failure.
@@ -51,38 +53,48 @@ pub(super) fn become_further() -> ExitCode {
 }
 
 fn join(reports: &OwnedFd, order: OwnedFd, first: OwnedFd) -> Failure {
-    match enter(reports, order, first) {
-        Ok((spec, user, directory)) => init::finish(&spec, &user, &directory),
-        Err(failure) => failure,
-    }
+    let joined = || -> Result<Failure, Failure> {
+        let order = read(reports, order)?;
+        if let Some(name) = &order.spec.config.runtime {
+            enter(&order, first)?;
+            return Ok(runtime::exec(reports, &order, name));
+        }
+        for group in &order.spec.cgroups {
+            // 0 is whoever writes (cgroups(7)).
+            fs::write(group, "0")
+                .map_err(|e| Failure::new(format!("joining {}", group.display()), e))?;
+        }
+        enter(&order, first)?;
+        let (user, directory) = settle(reports, &order.spec)?;
+        Ok(init::finish(&order.spec, &user, &directory))
+    };
+    joined().unwrap_or_else(|failure| failure)
 }
 
-fn enter(
-    reports: &OwnedFd,
-    order: OwnedFd,
-    first: OwnedFd,
-) -> Result<(Spec, User, OwnedFd), Failure> {
+fn read(reports: &OwnedFd, order: OwnedFd) -> Result<Order, Failure> {
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|e| Failure::new("hiding from the container", e))?;
     init::die_with_parent(reports).map_err(|e| Failure::new("watching the parent", e))?;
-    let order: Order = serde_json::from_reader(io::BufReader::new(fs::File::from(order)))
-        .map_err(|e| Failure::new("reading what to do", e))?;
-    for group in &order.spec.cgroups {
-        // 0 is whoever writes (cgroups(7)).
-        fs::write(group, "0")
-            .map_err(|e| Failure::new(format!("joining {}", group.display()), e))?;
-    }
+    serde_json::from_reader(io::BufReader::new(fs::File::from(order)))
+        .map_err(|e| Failure::new("reading what to do", e))
+}
+
+/// Enters the namespaces of the container; of one that another runtime runs, those of that.
+fn enter(order: &Order, first: OwnedFd) -> Result<(), Failure> {
     sys::set_namespaces(&first, order.namespaces)
         .map_err(|e| Failure::new("entering the container", e))?;
-    drop(first);
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().map_err(|e| Failure::new("setsid", e))?;
+    Ok(())
+}
+
+/// What the program begins with: its user, its directory, and its standard input and output.
+fn settle(reports: &OwnedFd, spec: &Spec) -> Result<(User, OwnedFd), Failure> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty())
         .map_err(|e| Failure::new("opening the container's root", e))?;
-    let spec = order.spec;
-    let user = init::find_user(&spec, &root)?;
-    super::privileges::check(&spec, &user)?;
+    let user = init::find_user(spec, &root)?;
+    super::privileges::check(spec, &user)?;
     let path = Path::new("/").join(&spec.config.working_directory);
     let directory = inroot::open_dir(&root, &path).map_err(|e| {
         Failure::new(
@@ -100,7 +112,7 @@ fn enter(
         }
         None => init::own_pipes(&user),
     }
-    Ok((spec, user, directory))
+    Ok((user, directory))
 }
 
 /// A new terminal of the container's devpts. The container may have put something else in its place.

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use super::config::Source;
+use super::join::Order;
 use super::options::OptionError;
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
@@ -86,25 +87,78 @@ fn prepare(
             .map_err(|e| Failure::new("covering /sys/fs/cgroup/unified", e))?;
     }
     fill_volumes(spec).map_err(|e| Failure::new("filling the container's volumes", e))?;
+    check_program(spec)?;
     let directory = spec.merged.parent().unwrap_or(Path::new("/"));
     let bundle = write_bundle(spec, directory)
         .map_err(|e| Failure::new("writing the container's bundle", e))?;
+    let command = ["run".into(), "--bundle".into(), bundle.into()];
+    call(reports, spec, &program, &command)
+}
+
+/// Becomes the runtime `name` once more, which starts a further program in its container; comes back only when that
+/// fails. This process is in the namespaces of the first one.
+pub(super) fn exec(reports: &OwnedFd, order: &Order, name: &str) -> Failure {
+    match prepare_exec(reports, order, name) {
+        Ok(ready) => ready.become_runtime(name),
+        Err(failure) => failure,
+    }
+}
+
+fn prepare_exec(reports: &OwnedFd, order: &Order, name: &str) -> Result<Ready, Failure> {
+    let spec = &order.spec;
+    let program = find(name).map_err(|e| Failure::new("--runtime", e))?;
+    let directory = spec.merged.parent().unwrap_or(Path::new("/"));
+    check_program(spec)?;
+    let described = bundle::runtime_spec(&spec.config, &place(spec, directory))
+        .map_err(|e| Failure::new("describing the program", e))?;
+    let file = process_file(directory, order.number);
+    std::fs::write(&file, described["process"].to_string())
+        .map_err(|e| Failure::new(format!("writing {}", file.display()), e))?;
+    call(
+        reports,
+        spec,
+        &program,
+        &["exec".into(), "--process".into(), file.into()],
+    )
+}
+
+/// A runtime does not tell its own failures from the program's by the exit code. Mounts, which it makes itself, may bring
+/// the program.
+fn check_program(spec: &Spec) -> Result<(), Failure> {
+    if !spec.config.mounts.is_empty() {
+        return Ok(());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&spec.merged, flags, Mode::empty())
+        .map_err(|e| Failure::new("opening the container's root", e))?;
+    init::check_program(&root, &spec.config)
+}
+
+/// In a container's directory, what a further program is to be; the monitor removes it when that has ended.
+pub(super) fn process_file(directory: &Path, number: usize) -> PathBuf {
+    directory.join(format!("exec-{number}.json"))
+}
+
+/// A runtime with these words, before the container's id.
+fn call(
+    reports: &OwnedFd,
+    spec: &Spec,
+    program: &Path,
+    command: &[OsString],
+) -> Result<Ready, Failure> {
     if let Some(size) = spec.terminal {
         make_terminal(reports, size).map_err(|e| Failure::new("making a terminal", e))?;
     }
+    let directory = spec.merged.parent().unwrap_or(Path::new("/"));
     let id = directory.file_name().unwrap_or_default();
-    let mut words: Vec<OsString> = vec![program.clone().into()];
+    let mut words: Vec<OsString> = vec![program.into()];
     words.extend(["--root".into(), directory.join(STATE).into()]);
     // crun asks systemd for a control group otherwise; runc does without by itself.
     if spec.rootless && program.ends_with("crun") {
         words.push("--cgroup-manager=disabled".into());
     }
-    words.extend([
-        "run".into(),
-        "--bundle".into(),
-        bundle.into(),
-        id.to_owned(),
-    ]);
+    words.extend_from_slice(command);
+    words.push(id.to_owned());
     let texts = |words: &[OsString]| -> Result<StringList, Failure> {
         let words = words.iter().map(|word| CString::new(word.as_bytes()));
         let words = words.collect::<Result<_, _>>();
@@ -169,8 +223,14 @@ fn write_bundle(spec: &Spec, directory: &Path) -> io::Result<PathBuf> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    let place = place(spec, directory);
+    bundle::write_spec(&path, &spec.config, &place).map_err(io::Error::other)?;
+    Ok(path)
+}
+
+fn place<'a>(spec: &'a Spec, directory: &Path) -> Place<'a> {
     let id = directory.file_name().unwrap_or_default().to_string_lossy();
-    let place = Place {
+    Place {
         root: &spec.merged,
         rootfs: &spec.merged,
         volumes: &spec.volumes,
@@ -178,9 +238,7 @@ fn write_bundle(spec: &Spec, directory: &Path) -> io::Result<PathBuf> {
         rootless: spec.rootless,
         ids: None,
         group: (!spec.rootless).then(|| format!("/strata/{id}")),
-    };
-    bundle::write_spec(&path, &spec.config, &place).map_err(io::Error::other)?;
-    Ok(path)
+    }
 }
 
 /// The runtime's own side of a terminal, which it joins to one of the container's.

@@ -141,6 +141,9 @@ pub struct NewContainer<'a> {
     pub ephemeral: bool,
     /// Program and arguments.
     pub command: Vec<String>,
+    /// Whether who makes it starts it right away. If that does not come to pass because somebody kills the command, one
+    /// that was to go with its end goes; nobody knows of it.
+    pub starting: bool,
 }
 
 /// Why a container could not be made, found or removed.
@@ -257,12 +260,25 @@ impl Store {
         let lock = self.claim_container(&id)?;
         drop(making);
         let lock = lock.ok_or_else(|| ContainerError::NoSuch(id.clone()))?;
-        match self.container_index(|index| records::insert(index, &id, new)) {
+        match self.insert_container(&id, new) {
             Ok(container) => Ok((container, lock)),
             Err(error) => {
+                // What stays here is swept away with the next list.
                 let _ = self.remove_container_dir(&directory);
                 Err(error)
             }
+        }
+    }
+
+    /// The row. A name may be held by what a crash left; that lets go of it.
+    fn insert_container(&self, id: &str, new: &NewContainer) -> Result<Container, ContainerError> {
+        let insert = || self.container_note(|index| records::insert(index, id, new));
+        match insert() {
+            Err(ContainerError::Conflict { id: holder, name }) => match self.container(&holder) {
+                Err(ContainerError::NoSuch(_)) => insert(),
+                _ => Err(ContainerError::Conflict { id: holder, name }),
+            },
+            inserted => inserted,
         }
     }
 
@@ -320,28 +336,33 @@ impl Store {
         container: &Container,
         lock: ContainerLock,
     ) -> Result<(), ContainerError> {
-        self.remove_container_by_id(&container.id, lock)
+        if container.ephemeral {
+            return self.remove_container_by_id(&container.id, lock);
+        }
+        // A power cut must not bring back what was removed.
+        self.container_index(|index| Ok(records::remove(index, &container.id)?))?;
+        self.remove_container_dir(&self.container_dir(&container.id))?;
+        drop(lock);
+        Ok(())
     }
 
-    /// [`Store::remove_container`], for who knows no more than the whole id.
+    /// [`Store::remove_container`] for one that goes with its end, by its whole id. If a power cut brings the row back
+    /// it is one of a container that does not run, and goes again.
     pub(crate) fn remove_container_by_id(
         &self,
         id: &str,
         lock: ContainerLock,
     ) -> Result<(), ContainerError> {
-        self.container_index(|index| {
-            index.execute("DELETE FROM containers WHERE id = ?1", [id])?;
-            Ok(())
-        })?;
+        self.container_note(|index| Ok(records::remove(index, id)?))?;
         self.remove_container_dir(&self.container_dir(id))?;
         drop(lock);
         Ok(())
     }
 
-    /// A row that says that a program runs, while nobody holds the lock: its monitor was killed.
-    /// `None`: the container was to go with its program, and has gone now.
+    /// A row that says that a program runs, or is about to, while nobody holds the lock: its monitor was killed, or the
+    /// command that was to start it. `None`: the container was to go with its program, and has gone now.
     fn put_right(&self, container: Container) -> Result<Option<Container>, ContainerError> {
-        if container.kind != Kind::Container || container.state != State::Running {
+        if !container.needs_somebody() {
             return Ok(Some(container));
         }
         let claimed = self.claim_container(&container.id)?;
@@ -353,7 +374,7 @@ impl Store {
         let Some(now) = now.into_iter().find(|c| c.id == container.id) else {
             return Ok(None);
         };
-        if now.state != State::Running {
+        if !now.needs_somebody() {
             return Ok(Some(now));
         }
         Cgroup::find(&now.id, self.privilege() == Privilege::UserNamespace).remove();
@@ -362,8 +383,9 @@ impl Store {
             return Ok(None);
         }
         // 137: killed, which is what happens to a program whose monitor dies.
-        let found = self.container_index(|index| {
-            records::exited(index, &now.id, 137, false)?;
+        let found = self.container_note(|index| {
+            let error = "its monitor was killed, or the machine went down";
+            records::exited(index, &now.id, 137, false, error)?;
             Ok(records::find(index, &now.id)?)
         })?;
         Ok(found.into_iter().next())
@@ -418,9 +440,34 @@ impl Store {
     ) -> Result<T, ContainerError> {
         work(&self.db())
     }
+
+    /// The same for a change that a power cut may take back. It comes to the disk with the next one that may not be lost,
+    /// or when the kernel writes, within half a minute. A container that is forgotten leaves a directory, which is swept
+    /// away; one that is said to run does not hold its lock.
+    fn container_note<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        let index = self.db();
+        index.pragma_update(None, "synchronous", "NORMAL")?;
+        let done = work(&index);
+        index.pragma_update(None, "synchronous", "FULL")?;
+        done
+    }
 }
 
 impl Container {
+    /// Whether somebody holds its lock, if nothing was killed.
+    fn needs_somebody(&self) -> bool {
+        let unstarted = self.ephemeral && self.error == records::UNSTARTED;
+        let needs = match self.state {
+            State::Running => true,
+            State::Created => unstarted,
+            State::Exited => false,
+        };
+        needs && self.kind == Kind::Container
+    }
+
     /// Whether the first process is there: the pid is in use by a process of the same start time.
     pub fn is_alive(&self) -> bool {
         match (self.pid, self.pid_started) {

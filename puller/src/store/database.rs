@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::StoreError;
@@ -14,6 +15,15 @@ mod embedded {
     refinery::embed_migrations!("../migrations/store");
 }
 
+/// The newest of the embedded migrations. They would tell themselves, but their names are taken apart by a regular
+/// expression, and to build that costs more than the rest of what opening a store takes.
+const KNOWN: i64 = 4;
+
+/// A log that is longer is brought into the database by the next process that closes it as the last one. Every process
+/// reads the log anew when nobody else has it open, so it must not get long; and to empty it costs three fsync(2),
+/// which a command that changes one row should not pay.
+const SHORT_LOG: u64 = 256 * 1024;
+
 /// Opens ROOT/strata.db.
 pub(super) fn open(
     root: &Path,
@@ -22,7 +32,12 @@ pub(super) fn open(
 ) -> Result<Connection, StoreError> {
     let mut db = Connection::open(root.join("strata.db"))?;
     db.busy_timeout(Duration::from_secs(10))?;
-    if version(&db)? != known() {
+    // What SQLite notes about how much of the log is in the database already is lost when the last process closes it,
+    // so one that every process left as it is would never begin anew.
+    let log = std::fs::metadata(root.join("strata.db-wal"));
+    let short = log.map_or(0, |log| log.len()) < SHORT_LOG;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, short)?;
+    if version(&db)? != KNOWN {
         migrate(&mut db, root)?;
     }
     db.pragma_update(None, "synchronous", "FULL")?;
@@ -53,11 +68,11 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<(), StoreError> {
     let lock = root.join("locks/migrate");
     let _lock = FileLock::exclusive(&lock).map_err(StoreError::io("lock", &lock))?;
     let found = version(db)?;
-    if found > known() {
+    if found > KNOWN {
         return Err(StoreError::Newer {
             root: root.to_owned(),
             found,
-            known: known(),
+            known: KNOWN,
         });
     }
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -80,12 +95,6 @@ fn made_with(db: &Connection, privilege: Privilege) -> rusqlite::Result<String> 
     db.query_row(read, [], |row| row.get(0))
 }
 
-fn known() -> i64 {
-    let runner = embedded::migrations::runner();
-    let versions = runner.get_migrations().iter();
-    versions.map(|m| i64::from(m.version())).max().unwrap_or(0)
-}
-
 /// The schema's version; 0 for an empty database.
 fn version(db: &Connection) -> rusqlite::Result<i64> {
     if !db.table_exists(None, "refinery_schema_history")? {
@@ -106,5 +115,37 @@ fn owner(word: &str) -> &'static str {
     match word {
         "root" => "root",
         _ => "an ordinary user",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_after_a_change(root: &Path) -> u64 {
+        let db = open(root, Privilege::Root, &Ownership::Keep).expect("opens");
+        db.execute("UPDATE store SET subordinate = NOT subordinate", [])
+            .expect("writes");
+        drop(db);
+        std::fs::metadata(root.join("strata.db-wal")).map_or(0, |log| log.len())
+    }
+
+    #[test]
+    fn the_newest_migration_is_known() {
+        let runner = embedded::migrations::runner();
+        let versions = runner.get_migrations().iter();
+        assert_eq!(versions.map(|m| i64::from(m.version())).max(), Some(KNOWN));
+    }
+
+    #[test]
+    fn a_short_log_stays_when_the_index_is_closed_and_a_long_one_goes() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(dir.path().join("locks")).expect("mkdir");
+        let lengths: Vec<u64> = (0..200).map(|_| log_after_a_change(dir.path())).collect();
+        let most = lengths.iter().max().expect("some");
+        assert!(*most >= SHORT_LOG / 2, "it is kept: {lengths:?}");
+        assert!(*most < 2 * SHORT_LOG, "it is bounded: {lengths:?}");
+        let emptied = lengths.iter().filter(|length| **length == 0).count();
+        assert!((1..20).contains(&emptied), "now and then: {lengths:?}");
     }
 }

@@ -295,6 +295,7 @@ mod tests {
         let used = publish(&store, &["used"], Some("used"));
         publish(&store, &["held"], Some("held"));
         let new = crate::store::containers::NewContainer {
+            starting: false,
             name: None,
             kind: Kind::Container,
             image: &used,

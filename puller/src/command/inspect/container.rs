@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 use strata::driver::{Name, Writable};
-use strata::run::config::{Config, Mount, Network, Source};
+use strata::run::config::{Config, Log, Mount, Network, Source};
 use strata::run::log;
 use strata::store::Store;
 use strata::store::containers::{Container, State};
@@ -66,6 +66,16 @@ pub(super) fn describe(store: &Store, container: &Container) -> Result<Value> {
     }))
 }
 
+/// docker has them as the words that they were written as.
+fn log_options(log: &Log) -> Value {
+    let mut options = serde_json::Map::new();
+    if let Some(bytes) = log.max_size {
+        options.insert("max-size".to_owned(), bytes.to_string().into());
+        options.insert("max-file".to_owned(), log.max_files.to_string().into());
+    }
+    options.into()
+}
+
 fn graph_driver(directory: &Path, driver: Option<Name>, lowers: &[std::path::PathBuf]) -> Value {
     let writable = Writable::of(directory);
     let lowers: Vec<_> = lowers.iter().map(|lower| lower.to_string_lossy()).collect();
@@ -95,7 +105,7 @@ fn host_config(container: &Container, config: &Config) -> Value {
         "AutoRemove": container.ephemeral,
         "NetworkMode": network,
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "LogConfig": { "Type": "json-file", "Config": {} },
+        "LogConfig": { "Type": config.log.driver.name(), "Config": log_options(&config.log) },
         "CapAdd": security.added,
         "CapDrop": security.dropped,
         "Privileged": security.privileged,

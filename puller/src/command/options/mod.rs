@@ -83,6 +83,12 @@ pub(crate) struct ContainerArgs {
     security: security::SecurityArgs,
     #[command(flatten)]
     resources: resources::ResourceArgs,
+    /// How what the command prints is kept for `logs`: json-file, local (the same, but bounded), or none
+    #[arg(long, value_name = "DRIVER", default_value = "json-file")]
+    log_driver: String,
+    /// Bounds of that: max-size=10m, max-file=3 [default: any size]
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
     /// Program that runs the container in place of strata itself: crun, runc, or the path of one like them
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<String>,
@@ -237,6 +243,7 @@ impl ContainerArgs {
             resources: self.resources.read()?,
             shm_size: self.resources.shm_size()?,
             runtime: self.runtime.clone(),
+            log: options::log(&self.log_driver, &self.log_opt)?,
             ..Config::default()
         };
         self.network.read(&mut config)?;

@@ -51,11 +51,13 @@ pub(super) fn live(starter: OwnedFd, orders: OwnedFd, lock: OwnedFd) {
         starter.owns = true;
     }
     let (pid, spec) = (begun.first.pid, begun.first.spec);
-    let work = Work::new(begun.listener, pid, spec, begun.group, program, starter);
+    let (listener, group) = (begun.listener, begun.group);
+    let work = Work::new(&orders.id, listener, pid, spec, group, program, starter);
     let End {
         exit,
         oom_killed,
-        clients,
+        mut clients,
+        lost,
     } = work.work(begun.store);
     let code = exit.code();
     let recorded =
@@ -64,13 +66,22 @@ pub(super) fn live(starter: OwnedFd, orders: OwnedFd, lock: OwnedFd) {
             .and_then(|store| match orders.config.ephemeral {
                 true => remove(&store, &orders, lock),
                 false => {
-                    let recorded = store.container_exited(&orders.id, code, oom_killed);
+                    let error = lost.unwrap_or_default();
+                    let recorded = store.container_exited(&orders.id, code, oom_killed, &error);
                     drop(lock);
                     recorded
                 }
             });
     if let Err(error) = recorded {
-        tracing::warn!(%error, "recording that the container ended");
+        // There is nobody else to tell.
+        let words =
+            format!("the container has ended with {code}, which could not be recorded: {error}");
+        for client in clients
+            .iter_mut()
+            .filter(|client| client.attached == Some(0))
+        {
+            client.say(Packet::Message(words.clone()));
+        }
     }
     take_leave(clients, code);
 }
@@ -152,8 +163,14 @@ fn begin(orders: &Orders, directory: &Path, starter: &mut Client) -> Result<Begu
     let store = open(orders).map_err(|e| Failure::new("opening the store", e))?;
     let first = first.finish(orders, directory, &group, starter)?;
     if let Err(error) = store.container_started(&orders.id, first.pid) {
-        let _ = sys::send_signal(&first.program.process, libc::SIGKILL);
-        return Err(Failure::new("recording that the container runs", error));
+        // Whoever is told that it does not run must not find it running.
+        let ended = sys::send_signal(&first.program.process, libc::SIGKILL)
+            .and_then(|()| sys::reap(&first.program.process));
+        let what = match ended {
+            Ok(_) => "recording that the container runs".to_owned(),
+            Err(error) => format!("the container still runs ({error}); recording that it runs"),
+        };
+        return Err(Failure::new(what, error));
     }
     Ok(Begun {
         listener,
@@ -238,8 +255,8 @@ impl First {
             reports,
         } = start::first(&spec, layers.as_ref(), &stdio.theirs)?;
         let mut program = Program::new(0, process, reports, stdio);
-        let log = log::Writer::open(directory);
-        program.log = Some(log.map_err(|e| Failure::new("opening the container's log", e))?);
+        program.log = log::Writer::open(directory, &config.log)
+            .map_err(|e| Failure::new("opening the container's log", e))?;
         Ok(Self {
             spec,
             pid,

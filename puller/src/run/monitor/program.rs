@@ -78,6 +78,8 @@ pub(super) struct Program {
     pub(super) input_once: bool,
     /// Where what it prints is kept.
     pub(super) log: Option<log::Writer>,
+    /// What is to be said when part of that was lost.
+    pub(super) lost: Option<String>,
 }
 
 impl Program {
@@ -94,6 +96,7 @@ impl Program {
             input_ends: false,
             input_once: false,
             log: None,
+            lost: None,
         }
     }
 
@@ -219,7 +222,7 @@ impl Program {
             }
         }
         if let Some(log) = self.log.take() {
-            log.finish();
+            self.lost = log.finish();
         }
         rest
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,7 +14,7 @@ use super::super::cgroup::Cgroup;
 use super::super::protocol::{Exec, MAX_PACKET, Packet, Stream};
 use super::super::spec::{self, Failure, Report, Spec};
 use super::super::start::{self, Started};
-use super::super::{Exit, command, freeze, join, sys};
+use super::super::{Exit, command, freeze, join, runtime, sys};
 use super::client::Client;
 use super::program::{Printed, Program, Stdio};
 use crate::store::Store;
@@ -46,10 +46,13 @@ pub(super) struct End {
     pub(super) oom_killed: bool,
     /// Who is still connected.
     pub(super) clients: Vec<Client>,
+    /// What is to be said when part of the log was lost.
+    pub(super) lost: Option<String>,
 }
 
 /// A running container.
 pub(super) struct Work {
+    id: String,
     listener: OwnedFd,
     pid: i32,
     spec: Spec,
@@ -64,6 +67,7 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(
+        id: &str,
         listener: OwnedFd,
         pid: i32,
         spec: Spec,
@@ -72,6 +76,7 @@ impl Work {
         starter: Client,
     ) -> Self {
         Self {
+            id: id.to_owned(),
             listener,
             pid,
             spec,
@@ -110,13 +115,18 @@ impl Work {
             }
             self.part();
         };
-        let oom_killed =
-            exit == Exit::Signal(libc::SIGKILL as u8) && self.group.ran_out_of_memory();
+        // As docker has it: whichever of its processes the kernel has killed.
+        let oom_killed = self.group.ran_out_of_memory();
         self.group.remove();
+        if self.spec.config.runtime.is_some() {
+            // What a runtime has made, and not removed because it was killed.
+            Cgroup::find(&self.id, self.spec.rootless).remove();
+        }
         End {
             exit,
             oom_killed,
             clients: self.clients,
+            lost: self.programs[0].lost.take(),
         }
     }
 
@@ -326,16 +336,6 @@ impl Work {
     }
 
     fn start(&mut self, exec: &Exec) -> Result<Program, Failure> {
-        if let Some(runtime) = &self.spec.config.runtime {
-            // Our process beside it is not in the container, and what would be entered is the host.
-            return Err(Failure {
-                code: 126,
-                message: format!(
-                    "the container is run by {runtime}, and only that can start further programs in it: {runtime} --root \
-                     DIRECTORY/runtime exec, with the container's directory in the store"
-                ),
-            });
-        }
         let first = &self.programs[0].process;
         if !self.joined {
             // Of this process only its children's namespace changes.
@@ -347,6 +347,7 @@ impl Work {
             spec: of_exec(&self.spec, exec),
             namespaces: other_namespaces(self.pid)
                 .map_err(|e| Failure::new("finding the container's namespaces", e))?,
+            number: self.started + 1,
         };
         let stdio = match (exec.terminal, exec.detached) {
             (None, false) => Stdio::pipes(exec.interactive),
@@ -413,6 +414,11 @@ impl Work {
             self.show(number, stream, bytes);
         }
         let code = sys::reap(&program.process).map_or(255, Exit::code);
+        if self.spec.config.runtime.is_some() {
+            let directory = self.spec.merged.parent().unwrap_or(Path::new("/"));
+            // What stays goes with the container.
+            let _ = std::fs::remove_file(runtime::process_file(directory, number));
+        }
         let attached = |client: &&mut Client| client.attached == Some(number);
         for client in self.clients.iter_mut().filter(attached) {
             client.say(Packet::Exited(code));

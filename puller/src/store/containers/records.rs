@@ -5,6 +5,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, named_params};
 use super::{Container, ContainerError, Kind, NewContainer, State, now};
 use crate::run::names;
 
+/// What is said of a container as long as the command that made it has not come to start it.
+pub(super) const UNSTARTED: &str =
+    "the command that made it was to start it and has not come to that";
+
 /// Adds a row; without a name given, under the first made-up one that is free.
 pub(super) fn insert(
     index: &Connection,
@@ -20,8 +24,8 @@ pub(super) fn insert(
             None => names::pick(rand::random(), attempt),
         };
         let mut insert = index.prepare_cached(
-            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, ephemeral, command, created, created_nanos)
-             VALUES (:id, :name, :kind, 'created', :digest, :image, :ephemeral, :command, :created, :nanos)
+            "INSERT INTO containers (id, name, kind, state, manifest_digest, image, ephemeral, command, created, created_nanos, error)
+             VALUES (:id, :name, :kind, 'created', :digest, :image, :ephemeral, :command, :created, :nanos, :error)
              ON CONFLICT (name) DO NOTHING",
         )?;
         let inserted = insert.execute(named_params! {
@@ -34,6 +38,7 @@ pub(super) fn insert(
             ":command": command,
             ":created": created.unix_timestamp(),
             ":nanos": created.nanosecond(),
+            ":error": if new.starting { UNSTARTED } else { "" },
         });
         let inserted = match inserted {
             Err(error) if is_foreign_key(&error) => {
@@ -87,12 +92,20 @@ pub(super) fn exited(
     id: &str,
     code: u8,
     oom_killed: bool,
+    error: &str,
 ) -> rusqlite::Result<()> {
     let mut update = index.prepare_cached(
         "UPDATE containers SET state = 'exited', pid = NULL, pid_started = NULL, exit_code = ?2, finished = ?3,
-         paused = 0, oom_killed = ?4 WHERE id = ?1",
+         paused = 0, oom_killed = ?4, error = ?5 WHERE id = ?1",
     )?;
-    update.execute((id, code, now(), oom_killed))?;
+    update.execute((id, code, now(), oom_killed, error))?;
+    Ok(())
+}
+
+pub(super) fn remove(index: &Connection, id: &str) -> rusqlite::Result<()> {
+    index
+        .prepare_cached("DELETE FROM containers WHERE id = ?1")?
+        .execute([id])?;
     Ok(())
 }
 

@@ -37,6 +37,7 @@ fn new<'a>(image: &'a Image, name: Option<&'a str>) -> NewContainer<'a> {
         image,
         image_name: "empty",
         ephemeral: false,
+        starting: false,
         command: vec!["sh".into(), "-c".into(), "a \"b\"".into()],
     }
 }
@@ -202,13 +203,14 @@ fn what_happens_to_a_container_is_told_and_forgotten_when_it_starts_again() {
         ("paused", None, "")
     );
     store
-        .container_exited(&made.id, 137, true)
+        .container_exited(&made.id, 137, true, "lines were lost")
         .expect("recorded");
     let ended = now();
     assert_eq!(
         (ended.status(), ended.oom_killed, ended.paused),
         ("exited", true, false)
     );
+    assert_eq!(ended.error, "lines were lost");
     store.container_started(&made.id, own).expect("recorded");
     assert!(!now().oom_killed);
     drop(lock);
@@ -232,4 +234,34 @@ fn a_container_takes_another_name_that_is_free_and_valid() {
     store.rename_container(&one, "three").expect("renamed");
     assert_eq!(store.container("three").expect("found").id, one.id);
     assert!(store.container("one").is_err());
+}
+
+#[test]
+fn what_a_killed_run_was_about_to_start_goes_if_it_was_to_go_with_its_end() {
+    let (_dir, store, image) = store();
+    let starting = |name, ephemeral| {
+        let new = NewContainer {
+            starting: true,
+            ephemeral,
+            ..new(&image, Some(name))
+        };
+        store.create_container(&new).expect("made")
+    };
+    let (passing, lock) = starting("passing", true);
+    assert_eq!(
+        store.container("passing").expect("found").state,
+        State::Created,
+        "somebody is about to start it"
+    );
+    drop(lock);
+    let (again, lock) = starting("passing", true);
+    assert_ne!(again.id, passing.id, "its name is free again");
+    assert!(!store.container_dir(&passing.id).exists());
+    drop(lock);
+    assert_eq!(store.containers().expect("list"), []);
+    let (_staying, lock) = starting("staying", false);
+    drop(lock);
+    let staying = store.container("staying").expect("found");
+    assert_eq!(staying.state, State::Created);
+    assert!(staying.error.contains("was to start it"), "{staying:?}");
 }
