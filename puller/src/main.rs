@@ -10,6 +10,7 @@ mod printer;
 mod prompt;
 mod settings;
 mod show;
+mod template;
 mod transport;
 
 use std::process::ExitCode;

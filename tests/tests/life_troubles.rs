@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use rustix::process::{Signal, kill_process};
 use strata_tests::command::Ran;
 use strata_tests::living::{Living, until};
 
@@ -164,4 +165,56 @@ fn the_disk_is_not_waited_for_when_a_container_is_made() {
     }
     // Now and then the index's log is emptied.
     assert!(syncs <= 16, "{syncs} for 32 containers");
+}
+
+#[test]
+fn a_monitor_that_is_stopped_is_told_of_and_rm_f_ends_it() {
+    let s = Living::new();
+    s.detached(&["--name", "stuck"], "exec sleep 1000");
+    let monitor = s.monitor("stuck");
+    kill_process(monitor, Signal::STOP).expect("stop");
+    s.strata(&["kill", "-s", "USR1", "stuck"])
+        .refused()
+        .says("does not answer");
+    assert_eq!(s.status("stuck"), "running");
+    s.strata(&["rm", "-f", "stuck"]).ok();
+    s.assert_tidy();
+}
+
+#[test]
+fn templates_show_what_somebody_wants_to_know() {
+    let s = Living::new();
+    s.detached(
+        &["--name", "web", "-l", "tier=front", "-e", "A=b"],
+        "exec sleep 1000",
+    );
+    let said = |args: &[&str]| s.strata(args).ok().out();
+    assert_eq!(
+        said(&["inspect", "-f", "{{.State.Status}} {{.Name}}", "web"]),
+        "running web"
+    );
+    let variables = "{{range .Config.Env}}{{println .}}{{end}}";
+    assert!(said(&["inspect", "--format", variables, "web"]).contains("A=b\n"));
+    assert_eq!(
+        said(&["ps", "--format", "{{.Names}}: {{.State}} {{.Labels}}"]),
+        "web: running tier=front"
+    );
+    let table = said(&["ps", "--format", "table {{.Names}}\\t{{.Networks}}"]);
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(words, ["NAMES", "NETWORKS", "web", "host"]);
+    s.strata(&["inspect", "-f", "{{.Nope}}", "web"])
+        .refused()
+        .says("Nope");
+}
+
+#[test]
+fn a_mistyped_option_of_run_is_125_and_not_the_programs_code() {
+    let s = Living::new();
+    for command in ["run", "create", "exec"] {
+        let ran = s.strata(&[command, "--no-such-option", &s.reference, "true"]);
+        assert_eq!(ran.code(), 125, "{}", ran.story());
+        let _ = ran.says("--no-such-option");
+    }
+    assert_eq!(s.strata(&["run", "--help"]).code(), 0);
+    assert_eq!(s.strata(&["ps", "--no-such-option"]).code(), 2);
 }

@@ -10,6 +10,7 @@ use strata::store::{Image, Name, Store, StoreError, Target};
 use super::images::familiar;
 use crate::printer;
 use crate::settings::Settings;
+use crate::template::Template;
 
 mod container;
 
@@ -19,6 +20,9 @@ pub(crate) struct Args {
     /// Only one of these
     #[arg(long = "type", value_enum)]
     kind: Option<Kind>,
+    /// Print what a template makes of each, as '{{.State.Status}}' or '{{json .Config}}'
+    #[arg(short, long, value_name = "TEMPLATE")]
+    format: Option<Template>,
     /// Names, ids or beginnings of ids
     #[arg(required = true, value_name = "NAME|ID")]
     names: Vec<String>,
@@ -40,7 +44,14 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
             Err(error) => code = printer::failed(&error),
         }
     }
-    printer::json(&found)?;
+    match &args.format {
+        None => printer::json(&found)?,
+        Some(template) => {
+            for value in &found {
+                printer::line(template.render(value)?);
+            }
+        }
+    }
     Ok(code)
 }
 

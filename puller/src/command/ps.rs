@@ -13,8 +13,10 @@ use crate::printer;
 use crate::settings::Settings;
 
 mod filter;
+mod format;
 
 use filter::Filter;
+use format::Format;
 
 /// List containers
 #[derive(clap::Args)]
@@ -41,9 +43,9 @@ pub(crate) struct Args {
     /// With what their writable layers take on disk
     #[arg(short, long)]
     size: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: printer::Format,
+    /// How to print: table, json, or a template such as '{{.ID}} {{.Names}}' or 'table {{.Names}}\t{{.Status}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
 }
 
 /// One container as JSON. Times are RFC 3339, sizes bytes.
@@ -75,7 +77,15 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if args.format == printer::Format::Json {
+    if let Format::Template { table, template } = &args.format {
+        let rows: Vec<_> = containers
+            .iter()
+            .map(|c| format::row(&store, c, &args))
+            .collect();
+        format::print(*table, template, &rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.format == Format::Json {
         let listed: Vec<Listed> = containers
             .iter()
             .map(|container| listed(&store, container, args.size))

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use strata::driver::{self, is_mounted};
 use strata::run::config::Config;
-use strata::run::{self, RunError};
+use strata::run::{self, RunError, membership};
 use strata::store::Store;
 use strata::store::containers::{Container, ContainerError, ContainerLock, Kind};
 
@@ -77,7 +77,7 @@ fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
 /// Kills the container's first process, and with it all others, and waits until its monitor has noticed.
 /// `None`: the monitor has removed the container itself.
 fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(30);
     let mut held = None;
     while Instant::now() < limit {
         // It may still be starting: then it has no process yet.
@@ -117,17 +117,29 @@ fn kill(store: &Store, container: &Container) -> Result<Option<ContainerLock>> {
     )
 }
 
-/// Through a descriptor, so that a process that has the same pid by now is not hit: the start time is
-/// compared after the descriptor is had.
+/// The first process and its monitor, which is its parent and may be stopped.
 fn kill_process(container: &Container) -> Result<()> {
     let Some(pid) = container.pid.and_then(Pid::from_raw) else {
         return Ok(());
     };
+    let monitor = membership::parent(pid.as_raw_nonzero().get()).and_then(Pid::from_raw);
+    kill_if(pid, || container.is_alive())?;
+    match monitor {
+        Some(monitor) => kill_if(monitor, || {
+            run::is_monitor(monitor.as_raw_nonzero().get(), &container.id)
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Through a descriptor, so that a process that has the same pid by now is not hit: it is looked at after the
+/// descriptor is had.
+fn kill_if(pid: Pid, is_the_one: impl Fn() -> bool) -> Result<()> {
     let process = match pidfd_open(pid, PidfdFlags::empty()) {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         result => result?,
     };
-    if !container.is_alive() {
+    if !is_the_one() {
         return Ok(());
     }
     match pidfd_send_signal(process, Signal::KILL) {

@@ -16,6 +16,9 @@ use super::protocol::{self, Exec, MAX_PACKET, Packet, Received};
 /// In the container's directory.
 const SOCKET: &str = "monitor";
 
+/// A monitor does at once what it is asked for, but for freezing, which takes as long as a system call of the container.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+
 /// A socket of the kind that is spoken over.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
@@ -109,13 +112,31 @@ impl Connection {
         }
     }
 
-    /// Asks for something that is answered by [`Packet::Done`] or a refusal.
-    fn ask(self, packet: Packet) -> Result<Packet, RunError> {
+    /// Asks for something that is answered by [`Packet::Done`] or a refusal, within the limit if there is one.
+    fn ask(self, packet: Packet, limit: Option<Duration>) -> Result<Packet, RunError> {
         match self.send(packet) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(RunError::Gone),
-            sent => {
-                sent.map_err(RunError::host("asking the container's monitor"))?;
-                self.answer()
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(RunError::Gone),
+            sent => sent.map_err(RunError::host("asking the container's monitor"))?,
+        }
+        match limit {
+            Some(limit) if !self.answers(limit)? => Err(RunError::Silent),
+            _ => self.answer(),
+        }
+    }
+
+    /// Whether something is said before the limit has passed.
+    fn answers(&self, limit: Duration) -> Result<bool, RunError> {
+        let until = Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).unwrap_or_default();
+            let mut waiting = [PollFd::new(self, PollFlags::IN)];
+            match poll(&mut waiting, Some(&left)) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    return Err(RunError::host("waiting for the container")(error.into()));
+                }
             }
         }
     }
@@ -163,12 +184,16 @@ fn connected(directory: &Path) -> Result<Connection, RunError> {
 /// # Errors
 /// [`RunError::Gone`]: it does not run (any more).
 pub fn signal(directory: &Path, number: i32) -> Result<(), RunError> {
-    connected(directory)?.ask(Packet::Signal(number)).map(drop)
+    connected(directory)?
+        .ask(Packet::Signal(number), Some(PATIENCE))
+        .map(drop)
 }
 
 /// Freezes or thaws all processes of a container.
 pub fn freeze(directory: &Path, freeze: bool) -> Result<(), RunError> {
-    connected(directory)?.ask(Packet::Freeze(freeze)).map(drop)
+    connected(directory)?
+        .ask(Packet::Freeze(freeze), Some(PATIENCE))
+        .map(drop)
 }
 
 /// Waits until a container's program ends: its exit code; `None` when `limit` has passed before.
@@ -180,23 +205,12 @@ pub fn wait(directory: &Path, limit: Option<Duration>) -> Result<Option<u8>, Run
     if let Some(limit) = limit {
         let sent = connection.send(Packet::Watch);
         sent.map_err(RunError::host("asking the container's monitor"))?;
-        let until = Instant::now() + limit;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).unwrap_or_default();
-            let mut waiting = [PollFd::new(&connection, PollFlags::IN)];
-            match poll(&mut waiting, Some(&left)) {
-                Ok(0) => return Ok(None),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => {
-                    return Err(RunError::host("waiting for the container")(error.into()));
-                }
-            }
-        }
-        return connection.answer().map(code);
+        return match connection.answers(limit)? {
+            true => connection.answer().map(code),
+            false => Ok(None),
+        };
     }
-    connection.ask(Packet::Watch).map(code)
+    connection.ask(Packet::Watch, None).map(code)
 }
 
 fn code(answer: Packet) -> Option<u8> {
@@ -209,7 +223,7 @@ fn code(answer: Packet) -> Option<u8> {
 /// The root directory of a running container as it sees it, for openat2(2) with RESOLVE_IN_ROOT. It works from any
 /// user namespace with the same ids.
 pub fn root(directory: &Path) -> Result<OwnedFd, RunError> {
-    match connected(directory)?.ask(Packet::Root)? {
+    match connected(directory)?.ask(Packet::Root, Some(PATIENCE))? {
         Packet::Directory(root) => Ok(root),
         _ => Err(RunError::Gone),
     }

@@ -26,6 +26,11 @@ fn stat(pid: i32) -> Option<Stat> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// The parent of a process, which may have ended and not been waited for; `None` when there is no such process.
+pub fn parent(pid: i32) -> Option<i32> {
+    stat(pid).map(|stat| stat.parent)
+}
+
 /// The processes of the container whose first process is `first`, in ascending order: what descends from its
 /// monitor, which is the parent of whatever was started in it from outside, too.
 pub fn processes(first: i32) -> io::Result<Vec<i32>> {

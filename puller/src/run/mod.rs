@@ -56,7 +56,7 @@ pub use connection::{Connection, attach, exec, freeze, root, signal, wait};
 pub(crate) use devices::found_at as host_devices;
 pub(crate) use hostfiles::write as write_host_files;
 pub use init::become_container;
-pub use monitor::{Launch, launch};
+pub use monitor::{Launch, is_monitor, launch};
 pub use protocol::Exec;
 pub(crate) use rootfs::{HIDDEN, READ_ONLY};
 pub use runtime::find as find_runtime;
@@ -103,6 +103,9 @@ pub enum RunError {
     /// The container does not run.
     #[error("the container is not running")]
     Gone,
+    /// The container's monitor has not answered for [`PATIENCE`](connection::PATIENCE).
+    #[error("the container's monitor does not answer (it may be stopped or hang); rm -f ends it")]
+    Silent,
     /// A terminal was asked for, and standard input is none.
     #[error(
         "the input device is not a TTY: -t with -i needs a terminal; leave -t out to feed a pipe"
@@ -119,7 +122,7 @@ impl RunError {
     pub fn code(&self) -> u8 {
         match self {
             Self::Start { code, .. } => *code,
-            Self::Gone => 1,
+            Self::Gone | Self::Silent => 1,
             _ => 125,
         }
     }

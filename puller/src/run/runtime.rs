@@ -3,7 +3,7 @@
 //!
 //! It is the first of a namespace of processes, so whatever the program starts ends with it, however it ends.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
 
-use super::config::Source;
+use super::config::{Mount, Source};
 use super::join::Order;
 use super::options::OptionError;
 use super::spec::{self, Failure, Report, Spec};
 use super::sys::{self, StringList};
 use super::trees::{NO_DEV, NO_EXEC, NO_SUID, attach_at, make};
 use super::user::User;
-use super::{fill, init, inroot, rootfs};
+use super::{command, fill, init, inroot, rootfs};
 use crate::bundle::{self, Place};
 
 /// Where such programs are: our own environment is not the container's business, and not theirs.
@@ -123,9 +123,19 @@ fn prepare_exec(reports: &OwnedFd, order: &Order, name: &str) -> Result<Ready, F
 }
 
 /// A runtime does not tell its own failures from the program's by the exit code. Mounts, which it makes itself, may bring
-/// the program.
+/// the program; then it finds out.
 fn check_program(spec: &Spec) -> Result<(), Failure> {
-    if !spec.config.mounts.is_empty() {
+    let config = &spec.config;
+    let named_by_path = config
+        .arguments
+        .first()
+        .is_some_and(|program| program.as_bytes().contains(&b'/'));
+    let path = command::value(&config.environment, "PATH").unwrap_or_default();
+    let brings = |mount: &Mount| {
+        let mut directories = path.as_bytes().split(|b| *b == b':');
+        directories.any(|d| Path::new(OsStr::from_bytes(d)).starts_with(&mount.target))
+    };
+    if !config.mounts.is_empty() && (named_by_path || config.mounts.iter().any(brings)) {
         return Ok(());
     }
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -55,6 +55,12 @@ struct Orders {
     size: (u16, u16),
 }
 
+/// Whether process `pid` is the monitor of the container with this id.
+pub fn is_monitor(pid: i32, id: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line == format!("{NAME}\0{id}\0").into_bytes()
+}
+
 /// Is the monitor of a container, to its end.
 pub(super) fn become_monitor() -> ExitCode {
     let (Some(starter), Some(orders), Some(lock)) = (
