@@ -15,9 +15,9 @@ impl FromStr for Template {
         let mut pieces = pieces(text)?.into_iter();
         let (nodes, end) = block(&mut pieces, 0)?;
         match end {
-            End::Text => Ok(Self(nodes)),
-            End::Else => Err(TemplateError("unexpected {{else}}".to_owned())),
-            End::End => Err(TemplateError("unexpected {{end}}".to_owned())),
+            Stop::Text => Ok(Self(nodes)),
+            Stop::Else => Err(TemplateError("unexpected {{else}}".to_owned())),
+            Stop::End => Err(TemplateError("unexpected {{end}}".to_owned())),
         }
     }
 }
@@ -73,7 +73,7 @@ fn end_of_action(text: &str) -> Option<usize> {
 }
 
 /// What ended a block.
-enum End {
+enum Stop {
     Text,
     Else,
     End,
@@ -82,7 +82,7 @@ enum End {
 fn block(
     pieces: &mut std::vec::IntoIter<Piece>,
     depth: usize,
-) -> Result<(Vec<Node>, End), TemplateError> {
+) -> Result<(Vec<Node>, Stop), TemplateError> {
     if depth > MOST_DEPTH {
         return Err(TemplateError("too deep".to_owned()));
     }
@@ -99,18 +99,18 @@ fn block(
             .split_once(char::is_whitespace)
             .unwrap_or((&action, ""));
         match word {
-            "end" => return Ok((nodes, End::End)),
-            "else" => return Ok((nodes, End::Else)),
+            "end" => return Ok((nodes, Stop::End)),
+            "else" => return Ok((nodes, Stop::Else)),
             "range" | "if" => {
                 let calls = calls(rest)?;
                 let (first, end) = block(pieces, depth + 1)?;
                 let second = match end {
-                    End::End => Vec::new(),
-                    End::Else => match block(pieces, depth + 1)? {
-                        (nodes, End::End) => nodes,
+                    Stop::End => Vec::new(),
+                    Stop::Else => match block(pieces, depth + 1)? {
+                        (nodes, Stop::End) => nodes,
                         _ => return Err(TemplateError(format!("{word} without end"))),
                     },
-                    End::Text => return Err(TemplateError(format!("{word} without end"))),
+                    Stop::Text => return Err(TemplateError(format!("{word} without end"))),
                 };
                 nodes.push(match word {
                     "range" => Node::Range(calls, first, second),
@@ -120,7 +120,7 @@ fn block(
             _ => nodes.push(Node::Show(calls(&action)?)),
         }
     }
-    Ok((nodes, End::Text))
+    Ok((nodes, Stop::Text))
 }
 
 fn calls(text: &str) -> Result<Vec<Call>, TemplateError> {

@@ -243,7 +243,7 @@ impl ContainerArgs {
             resources: self.resources.read()?,
             shm_size: self.resources.shm_size()?,
             runtime: self.runtime.clone(),
-            log: options::log(&self.log_driver, &self.log_opt)?,
+            log: strata::run::options::log(&self.log_driver, &self.log_opt)?,
             ..Config::default()
         };
         self.network.read(&mut config)?;
