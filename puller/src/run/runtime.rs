@@ -89,6 +89,13 @@ fn prepare(
     fill_volumes(spec).map_err(|e| Failure::new("filling the container's volumes", e))?;
     check_program(spec)?;
     let directory = spec.merged.parent().unwrap_or(Path::new("/"));
+    // A runtime that was killed could not tidy up, and the next would take the container for one that is there.
+    match std::fs::remove_dir_all(directory.join(STATE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Failure::new("removing what a killed runtime left", error));
+        }
+        _ => {}
+    }
     let bundle = write_bundle(spec, directory)
         .map_err(|e| Failure::new("writing the container's bundle", e))?;
     let command = ["run".into(), "--bundle".into(), bundle.into()];

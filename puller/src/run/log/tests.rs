@@ -124,6 +124,11 @@ fn one_bounded_file_begins_anew_and_no_log_is_no_file() {
     for line in ["one\n", "two\n", "three\n", "four\n"] {
         writer.write(Stream::Output, line.as_bytes());
     }
+    // However much comes at once.
+    writer.write(Stream::Output, "many\n".repeat(50).as_bytes());
+    writer.write(Stream::Output, b"four\n");
+    let size = fs::metadata(path(dir.path())).expect("stat").len();
+    assert!(size <= 200, "{size}");
     let kept = all(&mut reader(dir.path()));
     assert_eq!(kept.last().expect("some").text, "four\n");
     assert!(kept.len() < 4);

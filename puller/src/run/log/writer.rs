@@ -100,12 +100,34 @@ impl Writer {
             all.add(Stream::Error, note.as_bytes());
         }
         all.text.extend(&entries.text);
-        if let Err(error) = self.append(&all.text) {
-            let before = self.lost.as_ref().map_or(0, |(count, _)| *count);
-            self.lost = Some((before + entries.count, error));
-        } else {
-            self.lost = None;
+        let before = self.lost.as_ref().map_or(0, |(count, _)| *count);
+        let mut rest = all.text.as_slice();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(self.piece(rest));
+            if let Err(error) = self.append(piece) {
+                // Nothing of it was written, or the note of what was lost before was.
+                let lines = rest.iter().filter(|b| **b == b'\n').count() as u64;
+                let whole = rest.len() == all.text.len();
+                let count = if whole { before + entries.count } else { lines };
+                self.lost = Some((count, error));
+                return;
+            }
+            rest = after;
         }
+        self.lost = None;
+    }
+
+    /// The length of as many entries as one file may have; at least one.
+    fn piece(&self, entries: &[u8]) -> usize {
+        let most = self.bounds.max_size.unwrap_or(u64::MAX);
+        let mut length = 0;
+        for line in entries.split_inclusive(|b| *b == b'\n') {
+            if length > 0 && (length + line.len()) as u64 > most {
+                break;
+            }
+            length += line.len();
+        }
+        length
     }
 
     /// All of it, or nothing.
