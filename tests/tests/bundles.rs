@@ -192,6 +192,55 @@ fn crun_and_runc_hold_to_every_option() {
 }
 
 #[test]
+fn without_root_runtimes_give_what_was_asked_for() {
+    let s = Side::new(61_144, true, &tools_image());
+    let write = |name: &str, options: &[&str], script: &str| {
+        let bundle = s.shared(name).join("bundle");
+        let at = bundle.to_str().expect("text").to_owned();
+        let args = [
+            &["bundle"],
+            options,
+            &[&s.reference, &at, "sh", "-c", script],
+        ]
+        .concat();
+        s.strata.run(&args).ok();
+        bundle
+    };
+    let options = [
+        "-h",
+        "box",
+        "--domainname",
+        "example.org",
+        "--network",
+        "none",
+        "--sysctl",
+        "net.ipv4.ip_default_ttl=77",
+        "--device",
+        "/dev/zero:/dev/mine",
+        "--read-only",
+        "--tmpfs",
+        "/t",
+        "--cap-drop",
+        "ALL",
+        "--ulimit",
+        "nofile=100:200",
+    ];
+    let script = "cat /proc/sys/kernel/hostname /proc/sys/net/ipv4/ip_default_ttl; head -c 2 /dev/mine | wc -c; \
+        touch /new 2>/dev/null && echo root; touch /t/new && ulimit -n; grep -c 'box.example.org box' /etc/hosts";
+    let own = write("own", &options, script);
+    let look = "readlink /proc/self/ns/ipc /proc/self/ns/uts";
+    let shared = write("shared-names", &["--ipc", "host", "--uts", "host"], look);
+    let of_host = |name: &str| fs::read_link(format!("/proc/self/ns/{name}")).expect("there");
+    for runtime in RUNTIMES {
+        let ran = run_bundle(&s, 61_144, runtime, &own);
+        assert_eq!(ran.out(), "box\n77\n2\n100\n1", "{}", ran.story());
+        let ran = run_bundle(&s, 61_144, runtime, &shared);
+        let expected = format!("{}\n{}", of_host("ipc").display(), of_host("uts").display());
+        assert_eq!(ran.out(), expected, "{}", ran.story());
+    }
+}
+
+#[test]
 fn a_container_may_be_run_by_another_runtime() {
     let s = Side::new(61_142, false, &tools_image());
     for runtime in RUNTIMES {

@@ -177,6 +177,12 @@ fn shares_of_processors_and_memory_are_set() {
         said.starts_with("20000") && said.contains("\n16777216\n") && said.ends_with('0'),
         "{said}"
     );
+    // Nothing said of swap: as much as of memory.
+    let both = "cat /sys/fs/cgroup/memory.swap.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes";
+    assert_eq!(
+        s.says(&["-m", "32m", "--memory-swap", "0"], both),
+        s.says(&["-m", "32m"], both)
+    );
     for (options, why) in [
         (&["--cpu-period", "10"][..], "1ms"),
         (&["--cpu-quota", "10"], "1ms"),

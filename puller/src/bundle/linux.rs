@@ -52,7 +52,8 @@ pub(super) fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Va
         linux.insert("seccomp".into(), filter);
     }
     let (devices, rules) = devices(config);
-    if !devices.is_empty() {
+    // In a user namespace nodes cannot be made; there the host's are mounted.
+    if !devices.is_empty() && !rootless {
         linux.insert("devices".into(), json!(devices));
     }
     let mut resources = resources(&config.resources);
@@ -68,7 +69,7 @@ pub(super) fn linux(config: &Config, place: &Place, rootless: bool) -> Result<Va
         .map(|(name, value)| (name.clone(), json!(value)))
         .collect();
     // A field of its own is in later versions of the specification only.
-    if !config.domainname.is_empty() {
+    if !config.domainname.is_empty() && !rootless {
         sysctls.insert("kernel.domainname".into(), json!(config.domainname));
     }
     if !sysctls.is_empty() {

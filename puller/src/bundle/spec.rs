@@ -10,7 +10,7 @@ use super::BundleError;
 use super::linux::linux;
 use crate::run::config::{Config, Mount, Network, Propagation, Source};
 use crate::run::options::effective_capabilities;
-use crate::run::user;
+use crate::run::{host_devices, user};
 use crate::userns::{Ids, Mappings};
 
 /// The version of the specification that this keeps to.
@@ -102,6 +102,10 @@ pub fn runtime_spec(config: &Config, place: &Place) -> Result<Value, BundleError
     if !config.shares_name {
         spec["hostname"] = json!(config.hostname);
     }
+    // In a user namespace it cannot be set as a parameter of the kernel, and later versions have this.
+    if rootless && !config.domainname.is_empty() && !config.shares_name {
+        spec["domainname"] = json!(config.domainname);
+    }
     if !config.annotations.is_empty() {
         spec["annotations"] = json!(config.annotations);
     }
@@ -154,13 +158,11 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
     };
     let quiet = ["nosuid", "noexec", "nodev"];
     let shared = |target: &str, own: Value| match config.shares_ipc {
-        true => mount(
-            target,
-            "bind",
-            target,
-            &["bind", "nosuid", "noexec", "nodev"],
-        ),
-        false => own,
+        true => Path::new(target).is_dir().then(|| {
+            let options = ["bind", "nosuid", "noexec", "nodev"];
+            mount(target, "bind", target, &options)
+        }),
+        false => Some(own),
     };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &quiet),
@@ -171,21 +173,12 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
         mount("/dev/pts", "devpts", "devpts", &pts),
-        shared(
-            "/dev/shm",
-            mount(
-                "/dev/shm",
-                "tmpfs",
-                "shm",
-                &[quiet.as_slice(), &["mode=1777", &shm_size]].concat(),
-            ),
-        ),
-        shared(
-            "/dev/mqueue",
-            mount("/dev/mqueue", "mqueue", "mqueue", &quiet),
-        ),
-        sys,
     ];
+    let shm = [quiet.as_slice(), &["mode=1777", &shm_size]].concat();
+    mounts.extend(shared("/dev/shm", mount("/dev/shm", "tmpfs", "shm", &shm)));
+    let queues = mount("/dev/mqueue", "mqueue", "mqueue", &quiet);
+    mounts.extend(shared("/dev/mqueue", queues));
+    mounts.push(sys);
     let own = |target: &str| config.mounts.iter().any(|known| known.target == target);
     let mut others: Vec<(String, Value)> = Vec::new();
     for (host, target) in place
@@ -201,6 +194,14 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
         };
         let options = ["rbind", "rprivate", writable];
         others.push((target.clone(), mount(target, "bind", host, &options)));
+    }
+    for (host, inside, _) in config.devices.iter().filter(|_| rootless) {
+        // One that is gone since it was asked for is missing in the container.
+        for (path, target, _) in host_devices(host, Path::new(inside)).unwrap_or_default() {
+            let target = target.to_string_lossy().into_owned();
+            let options = ["bind", "nosuid", "noexec"];
+            others.push((target.clone(), mount(&target, "bind", path, &options)));
+        }
     }
     for wanted in &config.mounts {
         others.extend(one(wanted, place).map(|value| (wanted.target.clone(), value)));
@@ -386,6 +387,23 @@ mod tests {
             json!([{ "containerID": 0, "hostID": 1000, "size": 1 }])
         );
         assert!(linux["resources"].is_null() && !spec["mounts"].to_string().contains("gid=5"));
+        let ids = Mappings {
+            users: vec![(0, 1000, 1)],
+            groups: vec![(0, 1000, 1)],
+        };
+        let config = Config {
+            devices: vec![("/dev/zero".into(), "/dev/nought".into(), "rw".into())],
+            domainname: "example.org".into(),
+            ..Config::default()
+        };
+        let spec = self::spec(&config, Some(ids)).expect("described");
+        assert!(spec["linux"]["devices"].is_null() && spec["linux"]["sysctl"].is_null());
+        assert_eq!(spec["domainname"], "example.org");
+        let mounts = spec["mounts"].as_array().expect("a list");
+        let device = mounts.iter().find(|m| m["destination"] == "/dev/nought");
+        let device = device.expect("mounted");
+        assert_eq!(device["source"], "/dev/zero");
+        assert!(!device["options"].to_string().contains("nodev"));
     }
 
     #[test]

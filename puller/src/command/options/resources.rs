@@ -142,6 +142,10 @@ impl ResourceArgs {
             Some("-1") => -1,
             Some(text) => i64::try_from(options::size(text).context("--memory-swap")?)?,
         };
+        // As docker has it: as if nothing had been said.
+        if both == 0 {
+            return Ok(None);
+        }
         match memory {
             None => bail!("You should always set the Memory limit when using Memoryswap limit"),
             Some(memory) if both >= 0 && (both as u64) < memory => {
