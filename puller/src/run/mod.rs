@@ -103,7 +103,7 @@ pub enum RunError {
     /// The container does not run.
     #[error("the container is not running")]
     Gone,
-    /// The container's monitor has not answered for [`PATIENCE`](connection::PATIENCE).
+    /// The container's monitor has not answered in the time that it has for that.
     #[error("the container's monitor does not answer (it may be stopped or hang); rm -f ends it")]
     Silent,
     /// A terminal was asked for, and standard input is none.
