@@ -292,7 +292,13 @@ fn a_container_may_be_run_by_another_runtime() {
             let mut groups = mounted.map(|m| m.expect("entry").path().join("strata").join(&id));
             groups.any(|group| group.exists())
         };
+        // As soon as `run` has said the id, further programs can be started.
+        s.strata.run(&["exec", runtime, "true"]).ok();
         assert!(groups(), "{runtime} makes control groups");
+        until("the program has begun", || {
+            let ran = s.strata.run(&["exec", runtime, "cat", "/data/new"]);
+            ran.status.success()
+        });
         let args = ["exec", "-e", "A=b", "-w", "/", runtime, "sh", "-c"];
         let script = "echo $A; pwd; cat /data/new; read line; echo $line; exit 9";
         let args = [&args[..1], &["-i"], &args[1..], &[script]].concat();

@@ -146,9 +146,12 @@ fn killing_the_program_ends_the_container_with_its_signal() {
         s.strata(&["logs", "two"]).out() == "ready"
     });
     assert_eq!(s.strata(&["kill", "-s", "TERM", "two"]).ok().out(), "two");
+    // Its row goes first, then its directory.
+    let containers = s.scene.strata.root().join("containers");
     until("it removes itself", || {
-        s.strata(&["ps", "-aq"]).ok().out().lines().count() == 1
+        std::fs::read_dir(&containers).expect("list").count() == 1
     });
+    assert_eq!(s.strata(&["ps", "-aq"]).ok().out().lines().count(), 1);
     s.strata(&["kill", "one"]).refused().says("not running");
     s.strata(&["kill", "-s", "NONSENSE", "one"])
         .says("NONSENSE");

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -28,6 +29,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const BUNDLE: &str = "bundle";
 /// Where the program keeps what it knows of the container.
 const STATE: &str = "runtime";
+/// A runtime has made the container by then.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Becomes the runtime `name`; comes back only when that fails.
 pub(super) fn start(
@@ -116,6 +119,7 @@ fn prepare_exec(reports: &OwnedFd, order: &Order, name: &str) -> Result<Ready, F
     let program = find(name).map_err(|e| Failure::new("--runtime", e))?;
     let directory = spec.merged.parent().unwrap_or(Path::new("/"));
     check_program(spec)?;
+    wait_for_container(directory);
     let described = bundle::runtime_spec(&spec.config, &place(spec, directory))
         .map_err(|e| Failure::new("describing the program", e))?;
     let file = process_file(directory, order.number);
@@ -127,6 +131,17 @@ fn prepare_exec(reports: &OwnedFd, order: &Order, name: &str) -> Result<Ready, F
         &program,
         &["exec".into(), "--process".into(), file.into()],
     )
+}
+
+/// Waits until the runtime, which has been started, has made the container: both runtimes note that there is one in a file,
+/// runc in the first, crun in the second. What does not come by then is for the runtime to complain of.
+fn wait_for_container(directory: &Path) {
+    let id = directory.file_name().unwrap_or_default();
+    let notes = ["state.json", "status"].map(|note| directory.join(STATE).join(id).join(note));
+    let began = Instant::now();
+    while !notes.iter().any(|note| note.exists()) && began.elapsed() < MADE_WITHIN {
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// A runtime does not tell its own failures from the program's by the exit code. Mounts, which it makes itself, may bring

@@ -14,9 +14,12 @@ use rusqlite::Connection;
 use rustix::fs::FlockOperation;
 use strata_oci::Digest;
 
+mod error;
 mod life;
 mod records;
 mod users;
+
+pub use error::ContainerError;
 
 use super::lock::FileLock;
 use super::{Image, Store, StoreError};
@@ -144,67 +147,6 @@ pub struct NewContainer<'a> {
     /// Whether who makes it starts it right away. If that does not come to pass because somebody kills the command, one
     /// that was to go with its end goes; nobody knows of it.
     pub starting: bool,
-}
-
-/// Why a container could not be made, found or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum ContainerError {
-    /// A name that no container may have.
-    #[error(
-        "invalid container name {0:?}: 2 to 128 characters of a-z A-Z 0-9 _ . -, the first a letter or digit"
-    )]
-    Name(String),
-    /// The name is taken.
-    #[error(
-        "conflict: the container name {name:?} is already in use by container {id:?}: remove (strata rm) or rename that container, or choose another name"
-    )]
-    Conflict {
-        /// The name.
-        name: String,
-        /// Who has it.
-        id: String,
-    },
-    /// Somebody removed the image between its being found and its being used.
-    #[error("the image {0} was removed meanwhile: pull it again")]
-    ImageGone(String),
-    /// Nothing is called that.
-    #[error("no such container: {0}; `strata ps -a` lists them")]
-    NoSuch(String),
-    /// The beginning of several ids.
-    #[error("{0:?} is the beginning of several containers' ids: give more digits")]
-    Ambiguous(String),
-    /// It is in use.
-    #[error("container {name} is running: stop it first, or remove it with -f")]
-    Running {
-        /// Its name.
-        name: String,
-    },
-    /// A file operation failed.
-    #[error("{what} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The index failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl ContainerError {
-    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { what, path, source }
-    }
-}
-
-impl From<rusqlite::Error> for ContainerError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 /// Held by whoever runs or mounts a container, or takes it away; dropping it lets go.
@@ -340,8 +282,8 @@ impl Store {
             return self.remove_container_by_id(&container.id, lock);
         }
         // A power cut must not bring back what was removed.
-        self.container_index(|index| Ok(records::remove(index, &container.id)?))?;
-        self.remove_container_dir(&self.container_dir(&container.id))?;
+        let row = || self.container_index(|index| Ok(records::remove(index, &container.id)?));
+        self.remove_row_and_dir(&container.id, row)?;
         drop(lock);
         Ok(())
     }
@@ -353,10 +295,28 @@ impl Store {
         id: &str,
         lock: ContainerLock,
     ) -> Result<(), ContainerError> {
-        self.container_note(|index| Ok(records::remove(index, id)?))?;
-        self.remove_container_dir(&self.container_dir(id))?;
+        let row = || self.container_note(|index| Ok(records::remove(index, id)?));
+        self.remove_row_and_dir(id, row)?;
         drop(lock);
         Ok(())
+    }
+
+    /// The row goes first, so that no row is left without its directory, unless the disk is full: then only what the
+    /// container wrote makes room for the change of the index.
+    fn remove_row_and_dir(
+        &self,
+        id: &str,
+        row: impl Fn() -> Result<(), ContainerError>,
+    ) -> Result<(), ContainerError> {
+        let directory = self.container_dir(id);
+        match row() {
+            Ok(()) => self.remove_container_dir(&directory),
+            Err(error) if error.is_of_a_full_disk() => {
+                self.remove_container_dir(&directory)?;
+                row()
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A row that says that a program runs, or is about to, while nobody holds the lock: its monitor was killed, or the

@@ -24,6 +24,9 @@ const KNOWN: i64 = 4;
 /// which a command that changes one row should not pay.
 const SHORT_LOG: u64 = 256 * 1024;
 
+/// With fewer bytes left on the disk, the log is used again from its beginning: what is full must be removable.
+const SCARCE: u64 = 1024 * 1024;
+
 /// Opens ROOT/strata.db.
 pub(super) fn open(
     root: &Path,
@@ -39,6 +42,10 @@ pub(super) fn open(
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, short)?;
     if version(&db)? != KNOWN {
         migrate(&mut db, root)?;
+    }
+    let free = rustix::fs::statvfs(root).map(|room| room.f_bavail.saturating_mul(room.f_frsize));
+    if free.is_ok_and(|free| free < SCARCE) {
+        make_room(&db);
     }
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", "ON")?;
@@ -81,6 +88,13 @@ fn migrate(db: &mut Connection, root: &Path) -> Result<(), StoreError> {
         .set_grouped(true)
         .run(db)
         .map_err(Box::new)?;
+    into_database(db)
+}
+
+/// What has been committed is brought from the log into the database when the last process closes it, or by the next
+/// change of this kind: later changes of what is there then need no room on the disk.
+pub(super) fn into_database(db: &Connection) -> Result<(), StoreError> {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(())
 }
 
@@ -93,6 +107,16 @@ fn made_with(db: &Connection, privilege: Privilege) -> rusqlite::Result<String> 
     let made = "INSERT INTO store (id, privilege) VALUES (1, ?1) ON CONFLICT DO NOTHING";
     db.execute(made, [word(privilege)])?;
     db.query_row(read, [], |row| row.get(0))
+}
+
+/// Brings the log into the database without making it shorter, so that the next change needs no room on the disk.
+fn make_room(db: &Connection) {
+    let brought = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        row.get::<_, i64>(0)
+    });
+    if let Err(error) = brought {
+        tracing::debug!(%error, "the index's log stays as long as it is");
+    }
 }
 
 /// The schema's version; 0 for an empty database.

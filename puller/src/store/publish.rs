@@ -12,7 +12,7 @@ use strata_oci::media::ManifestKind;
 
 use super::image::{self, Image};
 use super::name::Name;
-use super::{Staging, Store, StoreError, now, origins};
+use super::{Staging, Store, StoreError, database, now, origins};
 use crate::layer::{self, LayerMeta};
 
 /// An image to be recorded.
@@ -74,6 +74,7 @@ impl Store {
         record_image(&transaction, &image, &checked)?;
         let image = image::read(&transaction, &checked.digest.to_string())?;
         transaction.commit()?;
+        database::into_database(&db)?;
         // What was not needed is removed when others may work again.
         drop(db);
         drop(lock);
