@@ -217,7 +217,9 @@ pub(crate) fn until_interrupted<T>(
             _ = terminate.recv() => Ok(Err(ExitCode::from(143))),
         }
     });
-    // Threads that still unpack see that the transfer has ended, and remove what they have made.
-    runtime.shutdown_timeout(Duration::from_secs(5));
+    // Threads that still unpack see that the transfer has ended, and remove what they have made. Who has pressed Ctrl-C
+    // does not wait for a disk that stalls.
+    let patience = if matches!(outcome, Ok(Err(_))) { 5 } else { 60 };
+    runtime.shutdown_timeout(Duration::from_secs(patience));
     outcome
 }

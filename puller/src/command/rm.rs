@@ -63,6 +63,8 @@ fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
             Some(lock) => lock,
             None => return Ok(()),
         },
+        // It went by itself.
+        Err(ContainerError::NoSuch(_)) if force => return Ok(()),
         result => result?,
     };
     // One that an older version made has none.

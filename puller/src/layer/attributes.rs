@@ -26,6 +26,15 @@ pub(super) struct Metadata {
     pub(super) xattrs: Xattrs,
 }
 
+/// What the thread that writes has of its own.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Thread {
+    /// A umask of 0: new files get exactly the mode that is asked for.
+    pub(super) exact_modes: bool,
+    /// The layer as its root, without a /proc, and so a working directory too.
+    pub(super) own_root: bool,
+}
+
 /// Puts metadata on what was made.
 pub(super) struct Attributes {
     ownership: Ownership,
@@ -33,18 +42,17 @@ pub(super) struct Attributes {
     /// Who new files belong to.
     uid: u32,
     gid: u32,
-    /// Whether new files get exactly the mode that is asked for.
-    exact_modes: bool,
+    thread: Thread,
 }
 
 impl Attributes {
-    pub(super) fn new(options: &UnpackOptions, exact_modes: bool) -> Self {
+    pub(super) fn new(options: &UnpackOptions, thread: Thread) -> Self {
         Self {
             ownership: options.ownership.clone(),
             namespace: options.xattrs,
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-            exact_modes,
+            thread,
         }
     }
 
@@ -98,9 +106,21 @@ impl Attributes {
             rustix::fs::chmodat(parent, last, mode, AtFlags::empty()).map_err(failed(MODE))?;
         }
         self.xattrs(path, metadata, false, |name, value| {
-            rustix::fs::lsetxattr(in_directory(parent, last), name, value, XattrFlags::empty())
+            let there = self.in_directory(parent, last)?;
+            rustix::fs::lsetxattr(there, name, value, XattrFlags::empty())
         })?;
         rustix::fs::utimensat(parent, last, &times(metadata.mtime), nofollow).map_err(failed(TIMES))
+    }
+
+    /// A path for calls that know no directory descriptors (before setxattrat(2) of Linux 6.13): its last part is not
+    /// followed.
+    fn in_directory(&self, parent: BorrowedFd, last: &[u8]) -> Result<Vec<u8>, Errno> {
+        if self.thread.own_root {
+            rustix::process::fchdir(parent)?;
+            return Ok(last.to_vec());
+        }
+        let parent = format!("/proc/self/fd/{}/", parent.as_raw_fd());
+        Ok([parent.as_bytes(), last].concat())
     }
 
     /// The owner to set, if it is another one than new files have.
@@ -111,7 +131,7 @@ impl Attributes {
     }
 
     fn has_to_set_mode(&self, metadata: &Metadata) -> bool {
-        !self.exact_modes || metadata.mode & SET_ID != 0
+        !self.thread.exact_modes || metadata.mode & SET_ID != 0
     }
 
     fn xattrs(
@@ -177,13 +197,6 @@ pub(super) fn escaped(namespace: XattrNamespace, name: &[u8]) -> Cow<'_, [u8]> {
         Some(rest) => Cow::Owned([overlay, b"overlay.", rest].concat()),
         None => Cow::Borrowed(name),
     }
-}
-
-/// A path for calls that know no directory descriptors: the last part is not followed.
-fn in_directory(parent: BorrowedFd, last: &[u8]) -> Vec<u8> {
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend_from_slice(last);
-    path
 }
 
 /// Access times are not kept in layers: they are as old as the content.

@@ -1,9 +1,10 @@
 //! The thread that writes a layer gives up what it does not need, before it reads the first byte of the archive.
 //!
 //! Names in an archive are already resolved so that none leads out of the layer ([`super::tree`]); should that
-//! ever fail, the kernel says no: Landlock (landlock(7)) lets this one thread open, make, link and remove
-//! files below the layer's directory alone, mount nothing, and connect to nothing. Of root's capabilities it
-//! keeps those that owners, modes, devices and attributes need. Both hold for the thread until it ends.
+//! ever fail, there is nothing else to lead to ([`own_root`]), and the kernel says no: Landlock (landlock(7)) lets
+//! this one thread open, make, link and remove files below the layer's directory alone, mount nothing, and connect
+//! to nothing. Of root's capabilities it keeps those that owners, modes, devices and attributes need. All of it
+//! holds for the thread until it ends.
 
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use landlock::{
     Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+use super::own_root;
 
 /// What extracting takes: chown, modes of others' files, set-id bits, devices, file capabilities, `trusted.*`
 /// attributes.
@@ -23,10 +26,23 @@ const NEEDED: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::SYS_ADMIN);
 
-/// Confines the calling thread to `layer`. `false` where the kernel has no Landlock that lets hard links be made
-/// (before 5.19), or it is switched off; extraction is as careful without.
-pub(super) fn to(layer: &Path) -> bool {
-    let confined = restrict(layer);
+/// What a thread is confined by; extraction is as careful without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Confined {
+    /// It sees the layer as `/`.
+    pub(super) own_root: bool,
+    /// Not where the kernel has no Landlock that lets hard links be made (before 5.19), or it is switched off.
+    pub(super) landlock: bool,
+}
+
+/// Confines the calling thread to `layer`.
+pub(super) fn to(layer: &Path) -> Confined {
+    let apart = own_root::enter(layer);
+    if let Err(error) = apart {
+        tracing::debug!(%error, "unpacking in the machine's own root");
+    }
+    let own_root = apart.is_ok();
+    let confined = restrict(if own_root { Path::new("/") } else { layer });
     if let Err(error) = &confined {
         tracing::debug!(%error, "unpacking without Landlock");
     }
@@ -42,7 +58,10 @@ pub(super) fn to(layer: &Path) -> bool {
     if let Err(error) = dropped {
         tracing::debug!(%error, "unpacking with all capabilities");
     }
-    confined.is_ok()
+    Confined {
+        own_root,
+        landlock: confined.is_ok(),
+    }
 }
 
 fn restrict(layer: &Path) -> Result<(), RulesetError> {
@@ -70,9 +89,12 @@ fn restrict(layer: &Path) -> Result<(), RulesetError> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, File};
     use std::io::ErrorKind;
     use std::net::TcpListener;
+
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, openat, renameat, unlinkat};
+    use rustix::io::Errno;
 
     use super::*;
 
@@ -84,40 +106,78 @@ mod tests {
         rules.is_ok_and(|rules| rules.create().is_ok())
     }
 
-    #[test]
-    fn nothing_outside_of_the_layer_can_be_opened_made_or_removed() {
+    /// Runs `work` on a thread that is confined to a new directory, with the path that this has there; beside it lies
+    /// `outside`, in the directory that `work` gets opened.
+    fn confined(work: impl FnOnce(Confined, &Path, &File) + Send) {
         let dir = tempfile::tempdir().expect("tempdir");
         let layer = dir.path().join("layer");
         fs::create_dir(&layer).expect("layer");
-        fs::write(dir.path().join("outside"), "x").expect("outside");
         let outside = dir.path().join("outside");
+        fs::write(&outside, "x").expect("outside");
+        let opened_before = File::open(dir.path()).expect("open");
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                assert_eq!(to(&layer), available());
-                fs::write(layer.join("file"), "x").expect("inside");
-                fs::create_dir(layer.join("sub")).expect("inside");
-                fs::hard_link(layer.join("file"), layer.join("sub/link")).expect("a link");
-                fs::rename(layer.join("sub/link"), layer.join("moved")).expect("a move");
-                let capabilities = capabilities(None).expect("capabilities").effective;
-                assert!(NEEDED.contains(capabilities));
-                if !available() {
-                    return;
-                }
-                let denied = |result: std::io::Result<()>| {
-                    let error = result.expect_err("it should be denied");
-                    let kinds = [ErrorKind::PermissionDenied, ErrorKind::CrossesDevices];
-                    assert!(kinds.contains(&error.kind()), "{error}");
+                let confined = to(&layer);
+                let seen = match confined.own_root {
+                    true => Path::new("/"),
+                    false => layer.as_path(),
                 };
-                denied(fs::read(&outside).map(drop));
-                denied(fs::write(&outside, "y"));
-                denied(fs::remove_file(&outside));
-                denied(fs::write(dir.path().join("new"), "y"));
-                denied(fs::hard_link(&outside, layer.join("stolen")));
-                denied(fs::rename(layer.join("file"), dir.path().join("out")));
-                denied(TcpListener::bind("127.0.0.1:0").map(drop));
+                work(confined, seen, &opened_before);
             });
         });
-        // Only that thread is confined.
+        // Only that thread was confined.
         assert_eq!(fs::read(&outside).expect("read"), b"x");
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 2);
+    }
+
+    #[test]
+    fn the_layer_can_be_written_with_the_rights_that_takes() {
+        confined(|confined, layer, _| {
+            assert_eq!(confined.landlock, available());
+            fs::write(layer.join("file"), "x").expect("inside");
+            fs::create_dir(layer.join("sub")).expect("inside");
+            fs::hard_link(layer.join("file"), layer.join("sub/link")).expect("a link");
+            fs::rename(layer.join("sub/link"), layer.join("moved")).expect("a move");
+            let capabilities = capabilities(None).expect("capabilities").effective;
+            assert!(NEEDED.contains(capabilities));
+        });
+    }
+
+    #[test]
+    fn nothing_else_is_seen() {
+        let root = rustix::process::geteuid().is_root();
+        confined(|confined, layer, _| {
+            assert_eq!(confined.own_root, root, "{confined:?}");
+            if confined.own_root {
+                let names = |path| fs::read_dir(path).expect("the layer").count();
+                assert_eq!((names("/"), names("/.."), names(".")), (0, 0, 0));
+                fs::write(layer.join("file"), "x").expect("inside");
+                assert_eq!((names("/"), names("/.."), names(".")), (1, 1, 1));
+            }
+        });
+    }
+
+    #[test]
+    fn nothing_outside_can_be_opened_made_or_removed_where_there_is_landlock() {
+        confined(|confined, layer, outside| {
+            if !confined.landlock {
+                return;
+            }
+            let denied = |result: Result<(), Errno>| {
+                let error = result.expect_err("it should be denied");
+                assert!([Errno::ACCESS, Errno::XDEV].contains(&error), "{error}");
+            };
+            let open = |name, flags| openat(outside, name, flags, Mode::RWXU).map(drop);
+            denied(open("outside", OFlags::RDONLY));
+            denied(open("outside", OFlags::WRONLY));
+            denied(open("new", OFlags::WRONLY | OFlags::CREATE));
+            denied(unlinkat(outside, "outside", AtFlags::empty()));
+            let (file, stolen) = (layer.join("file"), layer.join("stolen"));
+            fs::write(&file, "x").expect("inside");
+            denied(linkat(outside, "outside", CWD, &stolen, AtFlags::empty()));
+            denied(renameat(CWD, &file, outside, "out"));
+            let refused = TcpListener::bind("127.0.0.1:0").expect_err("no sockets");
+            assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+        });
     }
 }

@@ -122,6 +122,22 @@ impl LayerError {
         }
     }
 
+    /// The same with the path that everyone else knows, of one that a thread met that has `layer` as its root.
+    pub(super) fn below(self, layer: &Path) -> Self {
+        match self {
+            Self::Io {
+                action,
+                path,
+                source,
+            } => Self::Io {
+                action,
+                path: layer.join(path.strip_prefix("/").unwrap_or(&path)),
+                source,
+            },
+            other => other,
+        }
+    }
+
     /// For `map_err` around system calls on the layer directory.
     pub(super) fn io<E: Into<io::Error>>(
         action: &'static str,

@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use strata_oci::direct::Pace;
 
-use super::attributes::{Attributes, Metadata};
+use super::attributes::{Attributes, Metadata, Thread};
 use super::confine;
 use super::error::{LayerError, Refusal};
 use super::large;
@@ -38,14 +38,30 @@ pub(super) struct Extracted {
 }
 
 /// Unpacks an archive into `layer/fs` and `layer/record.zst`. To be called on a thread that ends
-/// afterwards: it gets a umask of its own, and gives up its rights.
+/// afterwards: it gets a umask and a root of its own, and gives up its rights.
 pub(super) fn extract<R: BufRead>(
     archive: R,
     layer: &Path,
     options: &UnpackOptions,
 ) -> Result<Extracted, LayerError> {
-    let exact_modes = umask::neutral();
-    confine::to(layer);
+    let mut thread = Thread {
+        exact_modes: umask::neutral(),
+        own_root: false,
+    };
+    thread.own_root = confine::to(layer).own_root;
+    match thread.own_root {
+        true => write(archive, Path::new("/"), options, thread).map_err(|error| error.below(layer)),
+        false => write(archive, layer, options, thread),
+    }
+}
+
+/// Unpacks into a layer by its path as this thread sees it.
+fn write<R: BufRead>(
+    archive: R,
+    layer: &Path,
+    options: &UnpackOptions,
+    thread: Thread,
+) -> Result<Extracted, LayerError> {
     let record_path = layer.join(record::FILE);
     let record = RecordWriter::create(layer).map_err(LayerError::io("write", &record_path))?;
     let mut extractor = Extractor {
@@ -54,7 +70,7 @@ pub(super) fn extract<R: BufRead>(
         reader: TarReader::new(archive, options.limits.reader()),
         tree: Tree::create(layer, options.limits.names)?,
         record,
-        attributes: Attributes::new(options, exact_modes),
+        attributes: Attributes::new(options, thread),
         directories: BTreeMap::new(),
         removed: BTreeSet::new(),
         opaque: BTreeSet::new(),

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Metadata, Xattrs};
+use super::attributes::{Attributes, Metadata, Thread, Xattrs};
 use super::error::LayerError;
 use super::meta::LayerMeta;
 use super::name;
@@ -206,7 +206,7 @@ fn write(
     out: &Path,
     options: &UnpackOptions,
 ) -> Result<(), LayerError> {
-    let attributes = Attributes::new(options, false);
+    let attributes = Attributes::new(options, Thread::default());
     let at = |path: &[u8]| out.join(tree::as_path(path));
     for path in tree.keys() {
         let path = at(path);

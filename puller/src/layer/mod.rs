@@ -24,6 +24,7 @@ mod meta;
 mod model;
 mod name;
 mod options;
+mod own_root;
 mod pipeline;
 mod rebuild;
 mod record;

@@ -250,25 +250,29 @@ impl Store {
     /// Takes the lock of a container whose row is there; its directory is made if it is gone.
     fn claim_container(&self, id: &str) -> Result<Option<ContainerLock>, ContainerError> {
         let directory = self.container_dir(id);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&directory)
-            .and_then(|()| ContainerLock::attempt(&directory))
-            .map_err(ContainerError::io("cannot lock", &directory))
+        // Not with its parents: that fails when the directory goes right after it was found there.
+        match fs::DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => ContainerLock::attempt(&directory),
+        }
+        .map_err(ContainerError::io("cannot lock", &directory))
     }
 
-    /// Takes a container's lock; [`ContainerError::Running`] when somebody has it.
+    /// Takes a container's lock; [`ContainerError::Running`] when somebody has it, [`ContainerError::NoSuch`] when it
+    /// has been removed since it was found.
     pub fn lock_container(&self, container: &Container) -> Result<ContainerLock, ContainerError> {
-        match self
-            .claim_container(&container.id)?
-            .filter(|_| !container.is_alive())
-        {
-            Some(lock) => Ok(lock),
-            None => Err(ContainerError::Running {
-                name: container.name.clone(),
-            }),
+        let claimed = self.claim_container(&container.id)?;
+        let there = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
+        if there.is_empty() {
+            if claimed.is_some() {
+                self.remove_container_dir(&self.container_dir(&container.id))?;
+            }
+            return Err(ContainerError::NoSuch(container.name.clone()));
         }
+        let lock = claimed.filter(|_| !container.is_alive());
+        lock.ok_or_else(|| ContainerError::Running {
+            name: container.name.clone(),
+        })
     }
 
     /// Removes a container with its writable layer; never a layer of the image. Nothing is mounted there
@@ -332,6 +336,8 @@ impl Store {
         // Its monitor may have recorded the end and let go since the row was read.
         let now = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
         let Some(now) = now.into_iter().find(|c| c.id == container.id) else {
+            // Its monitor has removed it, and the claim has made the directory again.
+            self.remove_container_dir(&self.container_dir(&container.id))?;
             return Ok(None);
         };
         if !now.needs_somebody() {

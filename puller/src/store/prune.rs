@@ -98,7 +98,7 @@ impl Store {
             }
             let lock = match self.lock_container(&container) {
                 Ok(lock) => lock,
-                Err(ContainerError::Running { .. }) => continue,
+                Err(ContainerError::Running { .. } | ContainerError::NoSuch(_)) => continue,
                 Err(error) => return Err(error),
             };
             let bytes = disk_usage(&Writable::of(&directory).upper);

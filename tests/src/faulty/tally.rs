@@ -15,7 +15,8 @@ pub struct Tally {
     pub faults: u64,
     /// Bodies that the proxy ended before their end, or made so that a client has to end them.
     pub cuts: u64,
-    /// Bodies that the client did not take to their end, of those that the proxy did nothing to.
+    /// Bodies that the client did not take to their end, of those that the proxy did nothing to. One whose end lies in
+    /// the client's socket when the client is killed is not among them.
     pub left: u64,
     /// Bytes that a fault made useless, or that had to be sent again: other bytes than the registry's, what lies
     /// before the offset that was asked for, and what a client begins anew after a lie about ranges.
@@ -28,6 +29,13 @@ impl Tally {
     /// Bytes of all blobs.
     pub fn blob_bytes(&self) -> u64 {
         self.sent.values().sum()
+    }
+
+    /// The same when the client was killed so often: each time it may have lost what lay in its sockets.
+    #[must_use]
+    pub fn with_kills(mut self, kills: usize) -> Self {
+        self.left += kills as u64;
+        self
     }
 
     /// The most that may have travelled for blobs of `size` bytes in all: each byte once, what the faults spoilt,

@@ -99,6 +99,40 @@ fn names_are_unique_and_checked() {
 }
 
 #[test]
+fn what_was_removed_since_it_was_found_is_not_made_again() {
+    let (_dir, store, image) = store();
+    let made = store.create_container(&new(&image, Some("one")));
+    let (one, lock) = made.expect("made");
+    store.remove_container(&one, lock).expect("removed");
+    let gone = store.lock_container(&one).expect_err("gone");
+    assert!(matches!(gone, ContainerError::NoSuch(_)), "{gone}");
+    assert!(!store.container_dir(&one.id).exists());
+}
+
+#[test]
+fn a_lock_is_tried_for_while_the_container_is_removed() {
+    let (_dir, store, image) = store();
+    for _ in 0..200 {
+        let made = store.create_container(&new(&image, Some("one")));
+        let (one, lock) = made.expect("made");
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                loop {
+                    match store.lock_container(&one) {
+                        Err(ContainerError::Running { .. }) => {}
+                        other => break other,
+                    }
+                }
+            });
+            store.remove_container(&one, lock).expect("removed");
+            let last = asking.join().expect("thread").expect_err("gone");
+            assert!(matches!(last, ContainerError::NoSuch(_)), "{last}");
+        });
+        assert!(!store.container_dir(&one.id).exists());
+    }
+}
+
+#[test]
 fn what_a_crash_left_is_put_right() {
     let (_dir, store, image) = store();
     let (made, lock) = store
