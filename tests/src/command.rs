@@ -264,6 +264,16 @@ pub fn find_process(words: &[&str]) -> Option<Pid> {
         .and_then(Pid::from_raw)
 }
 
+/// Whether a process has ended and closed its files: it is gone, or waits for its parent to ask (proc_pid_stat(5)).
+pub fn has_ended(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    let state = |stat: &str| {
+        stat.rsplit_once(')')
+            .map(|(_, rest)| rest.trim_start().chars().next())
+    };
+    stat.map_or(true, |stat| matches!(state(&stat), Some(Some('Z' | 'X'))))
+}
+
 /// Waits until there is a process with exactly this command line.
 #[track_caller]
 pub fn wait_for_process(words: &[&str]) -> Pid {

@@ -8,12 +8,28 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, mount};
 
 use crate::command::{run, tool};
 use crate::place::Place;
 use crate::user::need_root;
+
+/// Unmounts what nobody uses. A process that another thread of the tests starts has, until it runs its program, all
+/// files open that this one had then.
+#[track_caller]
+pub fn unmount(path: &Path) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    loop {
+        let ran = run(Command::new(tool("umount")).arg(path));
+        if !ran.stderr.contains("busy") || Instant::now() > limit {
+            ran.ok();
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 /// The file system, mounted; it goes with the place that it is in.
 pub struct Disk {
@@ -52,8 +68,9 @@ impl Disk {
         run(mount.arg(&self.file).arg(&self.mount)).ok();
     }
 
+    #[track_caller]
     fn detach(&self) {
-        run(Command::new(tool("umount")).arg(&self.mount)).ok();
+        unmount(&self.mount);
     }
 
     /// Where it is mounted.

@@ -1,12 +1,12 @@
 //! A user's settings of one test's own: home, configuration and credentials, and a credential helper.
 
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 use crate::command::{Ran, run, run_with_input};
 use crate::place::Place;
+use crate::program;
 use crate::strata::Strata;
 
 /// What the helper does: it keeps each account in a file beside it.
@@ -109,27 +109,11 @@ impl Home {
         run_with_input(&mut self.command(strata, &args), input.as_bytes())
     }
 
-    /// Installs `docker-credential-NAME`. Another process writes it: a program that is open for writing in this one
-    /// could not be run.
+    /// Installs `docker-credential-NAME`.
     #[track_caller]
     pub fn helper(&self, name: &str) -> PathBuf {
         let path = self.join("bin").join(format!("docker-credential-{name}"));
-        install(&path, HELPER);
+        program::write(&path, HELPER);
         path
     }
-}
-
-/// Writes a program.
-#[track_caller]
-pub fn install(path: &Path, text: &str) {
-    let mut sh = Command::new("sh")
-        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
-        .arg(path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("sh");
-    let mut stdin = sh.stdin.take().expect("a pipe");
-    stdin.write_all(text.as_bytes()).expect("write");
-    drop(stdin);
-    assert!(sh.wait().expect("sh").success());
 }

@@ -28,6 +28,7 @@ pub mod image;
 pub mod living;
 pub mod machine;
 pub mod place;
+pub mod program;
 pub mod proxy;
 pub mod recorder;
 pub mod scene;

@@ -1,7 +1,6 @@
 //! The real `strata` with a store of a test's own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +10,7 @@ use strata_oci::digest::Digest;
 use crate::binaries::binary;
 use crate::command::{Ran, run};
 use crate::place::Place;
+use crate::program;
 use crate::user::User;
 
 /// A store and who uses it.
@@ -39,8 +39,7 @@ impl Strata {
     /// A store in the home of an ordinary user, with a copy of the program that the user can run.
     pub fn of_user(place: &Place, user: &User) -> Self {
         let command = place.join("strata");
-        fs::copy(binary("strata"), &command).expect("copy the program");
-        fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).expect("chmod");
+        program::copy(&binary("strata"), &command);
         Self {
             command,
             root: user.home().join("store"),

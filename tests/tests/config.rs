@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use strata_tests::binaries::binary;
 use strata_tests::place::Place;
+use strata_tests::program;
 use strata_tests::scene::shell_image;
 use strata_tests::stratad::Stratad;
 use strata_tests::user::User;
@@ -22,12 +23,10 @@ fn stratad_of(user: &User, place: &Place) -> PathBuf {
         .map(|word| format!("'{}'", word.to_string_lossy()))
         .collect();
     let path = place.join("stratad-of-nobody");
-    fs::write(
+    program::write(
         &path,
-        format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")),
-    )
-    .expect("write");
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("chmod");
+        &format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" ")),
+    );
     path
 }
 

@@ -1,13 +1,13 @@
 //! `cargo demo` as root and as an ordinary user: all of its claims hold, and nothing of it stays.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use strata_tests::binaries::binary;
 use strata_tests::command::{Ran, Running, run};
 use strata_tests::place::{Place, mounts_under};
+use strata_tests::program;
 use strata_tests::stratad::Stratad;
 use strata_tests::user::{User, need_root};
 
@@ -16,11 +16,9 @@ const DEMO: &str = env!("CARGO_BIN_EXE_demo");
 /// The three programs where every user can run them.
 fn programs(place: &Place) -> PathBuf {
     let directory = place.dir("programs");
-    for program in [PathBuf::from(DEMO), binary("strata"), binary("stratad")] {
-        let name = program.file_name().expect("named");
-        fs::copy(&program, directory.join(name)).expect("copy");
-        let mode = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(directory.join(name), mode).expect("chmod");
+    for built in [PathBuf::from(DEMO), binary("strata"), binary("stratad")] {
+        let name = built.file_name().expect("named");
+        program::copy(&built, &directory.join(name));
     }
     directory
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use strata_tests::command::{Running, find_process, wait_for_process};
+use strata_tests::command::{Running, find_process, has_ended, wait_for_process};
 use strata_tests::living::{Living, marker, until};
 use strata_tests::scene::shell_image;
 
@@ -379,8 +379,11 @@ fn after_a_reboot_nothing_runs_and_everything_can_be_started() {
     .ok();
     wait_for_process(&["sleep", &marker]);
     // What a reboot leaves: no process, no mount, and a row that says otherwise.
-    kill_process(s.monitor("before"), Signal::KILL).expect("kill");
-    until("it ends", || find_process(&["sleep", &marker]).is_none());
+    let monitor = s.monitor("before");
+    kill_process(monitor, Signal::KILL).expect("kill");
+    until("both end", || {
+        has_ended(monitor) && find_process(&["sleep", &marker]).is_none()
+    });
     let mut anew = std::process::Command::new(strata_tests::command::tool("unshare"));
     anew.args([
         "--mount",

@@ -12,9 +12,10 @@ use strata_tests::command::{Running, run};
 use strata_tests::distribution::Distribution;
 use strata_tests::entry::Entry;
 use strata_tests::fake::{Answer, Asked, Fake, honest, reply};
-use strata_tests::home::{Home, install};
+use strata_tests::home::Home;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
+use strata_tests::program;
 use strata_tests::strata::Strata;
 
 struct Scene {
@@ -187,7 +188,7 @@ fn a_credential_helper_keeps_what_dockers_file_leaves_to_it() {
         assert!(calls.contains(action), "{action}: {calls}");
     }
     // A helper of the registry's own goes before the general one; one that fails is named.
-    install(
+    program::write(
         &helper,
         "#!/bin/sh\necho 'the vault is sealed' >&2\nexit 1\n",
     );

@@ -8,6 +8,7 @@ use strata_tests::command::{run, tool};
 use strata_tests::entry::{Compression, Entry, tar};
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::mounts_under;
+use strata_tests::program;
 use strata_tests::scene::{Scene, shell_image};
 use strata_tests::user::need_root;
 
@@ -208,9 +209,7 @@ fn who_is_killed_while_mounting_leaves_nothing_that_lasts() {
     // Through a program that is stopped before it mounts: the record is there, the mount is not.
     let bin = scene.place.dir("bin");
     let slow = bin.join("fuse-overlayfs");
-    fs::write(&slow, "#!/bin/sh\nsleep 1000\n").expect("write");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&slow, mode).expect("chmod");
+    program::write(&slow, "#!/bin/sh\nsleep 1000\n");
     let mut command = scene
         .strata
         .command(&["--driver", "fuse-overlayfs", "mount", &reference]);

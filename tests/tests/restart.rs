@@ -13,6 +13,7 @@ use strata_tests::command::{Ran, run};
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
+use strata_tests::program;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::{Stratad, serve};
 use strata_tests::user::{User, need_root};
@@ -161,12 +162,11 @@ fn a_data_directory_that_cannot_be_used_is_named() {
     does_not_start(&place, any_port()).says("data");
     need_root();
     let user = User::new(&place, 61_001);
-    let program = place.join("stratad");
-    fs::copy(binary("stratad"), &program).expect("copy");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+    let stratad = place.join("stratad");
+    program::copy(&binary("stratad"), &stratad);
     let closed = place.dir("closed");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("chmod");
-    let mut command = user.command(&program);
+    let mut command = user.command(&stratad);
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--data"])
         .arg(&closed);

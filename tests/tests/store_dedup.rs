@@ -7,6 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use strata_tests::command::{run, tool};
+use strata_tests::disk::unmount;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::scene::{Scene, shell_layer};
@@ -188,7 +189,7 @@ fn blocks_are_shared_where_the_file_system_can_and_elsewhere_it_says_so() {
     Tree::read(Path::new(&mounted)).assert_same(&before);
     strata.run(&["umount", &reference]).ok();
     strata.run(&["system", "check"]).ok();
-    run(Command::new(tool("umount")).arg(&at)).ok();
+    unmount(&at);
     let memory = s.place.dir("memory");
     run(Command::new(tool("mount"))
         .args(["-t", "tmpfs", "none"])
@@ -198,5 +199,5 @@ fn blocks_are_shared_where_the_file_system_can_and_elsewhere_it_says_so() {
     strata.pull(&reference);
     let refused = strata.run(&["system", "dedup"]).refused();
     refused.says("cannot share blocks").says("--hard-links");
-    run(Command::new(tool("umount")).arg(&memory)).ok();
+    unmount(&memory);
 }

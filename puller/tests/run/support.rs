@@ -76,7 +76,13 @@ impl Machine {
         let machine = Self { dir, rootless };
         let built = env!("CARGO_BIN_EXE_strata");
         if fs::hard_link(built, machine.program()).is_err() {
-            fs::copy(built, machine.program()).expect("copy the program");
+            // By another process: a file that is open for writing cannot be run, and processes that other threads
+            // start have open for a while what this one has.
+            let copied = Command::new("cp")
+                .arg(built)
+                .arg(machine.program())
+                .status();
+            assert!(copied.expect("cp").success());
         }
         machine.image(
             "base",
