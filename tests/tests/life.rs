@@ -404,6 +404,24 @@ fn after_a_reboot_nothing_runs_and_everything_can_be_started() {
 }
 
 #[test]
+fn who_starts_what_another_starts_at_the_same_time_finds_it_running() {
+    let s = Living::new();
+    let script = "echo x >> /data/boots; exec sleep 1000";
+    s.strata(&["create", "--name", "many", &s.reference, "sh", "-c", script])
+        .ok();
+    let start = || Running::start(&mut s.scene.strata.command(&["start", "many"]));
+    let all: Vec<Running> = (0..8).map(|_| start()).collect();
+    for started in all {
+        assert_eq!(started.wait().ok().out(), "many");
+    }
+    assert_eq!(s.status("many"), "running");
+    let boots = s.strata(&["exec", "many", "cat", "/data/boots"]).ok();
+    assert_eq!(boots.out(), "x", "it was started once");
+    s.strata(&["rm", "-f", "many"]).ok();
+    s.assert_tidy();
+}
+
+#[test]
 fn an_image_for_another_kind_of_machine_says_what_it_needs() {
     let s = Living::new();
     let foreign = shell_image().made_for("s390x");

@@ -95,7 +95,7 @@ pub(super) fn drop_stale(store: &Store) -> Result<()> {
             continue;
         }
         // Somebody is mounting it now.
-        let Ok(lock) = store.lock_container(&container) else {
+        let Ok(lock) = store.try_lock_container(&container) else {
             continue;
         };
         store.remove_container(&container, lock)?;

@@ -9,7 +9,7 @@ use strata::run::config::Config;
 use strata::run::keys::{self, Keys};
 use strata::run::{self, Attachment, Launch, Outcome, RunError, Signals};
 use strata::store::Store;
-use strata::store::containers::{Container, ContainerLock, State};
+use strata::store::containers::{Container, ContainerError, ContainerLock, State};
 
 use super::containers::{config, each, exit_code, find};
 use super::mount::mount_point;
@@ -83,7 +83,11 @@ pub(super) fn start_again(
         container.name,
         path.display()
     );
-    let lock = store.lock_container(container)?;
+    let lock = match store.lock_container(container) {
+        // Another command has started it meanwhile.
+        Err(ContainerError::Running { .. }) if is_running(store, container)? => return Ok(None),
+        lock => lock?,
+    };
     let config = config(store, container)?;
     let image = store
         .image_by_digest(&container.manifest_digest)?
@@ -99,6 +103,10 @@ pub(super) fn start_again(
         attach,
     })
     .with_context(|| format!("container {}", container.name))
+}
+
+fn is_running(store: &Store, container: &Container) -> Result<bool, ContainerError> {
+    Ok(store.container(&container.id)?.state == State::Running)
 }
 
 /// How somebody is attached from the start.

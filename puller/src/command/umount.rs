@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use strata::driver::{self, is_mounted};
 use strata::store::Store;
-use strata::store::containers::{Container, Kind};
+use strata::store::containers::{Container, ContainerError, Kind};
 
 use super::mount::{is_stale, mount_point};
 use crate::settings::Settings;
@@ -103,8 +103,11 @@ pub(super) fn unmount(store: &Store, container: &Container, force: bool) -> Resu
         driver::unmount(&path, force || driver::state(&path) == driver::State::Dead)?;
     }
     if container.kind != Kind::Container {
-        let lock = store.lock_container(container)?;
-        store.remove_container(container, lock)?;
+        match store.lock_container(container) {
+            // Another command saw that nothing is mounted any more, and has tidied up.
+            Err(ContainerError::NoSuch(_)) => {}
+            lock => store.remove_container(container, lock?)?,
+        }
     }
     Ok(())
 }

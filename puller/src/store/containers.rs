@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
 use rustix::fs::FlockOperation;
@@ -30,6 +30,8 @@ use crate::userns::Privilege;
 
 /// The lock that is shared by those who make a container's directory.
 const MAKING: &str = "containers";
+/// What a command takes at most to look at a container that it does not go on with.
+const MOMENT: Duration = Duration::from_secs(2);
 
 /// What a container is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,9 +260,29 @@ impl Store {
         .map_err(ContainerError::io("cannot lock", &directory))
     }
 
-    /// Takes a container's lock; [`ContainerError::Running`] when somebody has it, [`ContainerError::NoSuch`] when it
-    /// has been removed since it was found.
+    /// Takes a container's lock; [`ContainerError::Running`] when it runs, or another command works on it for longer than
+    /// a moment; [`ContainerError::NoSuch`] when it has been removed since it was found.
     pub fn lock_container(&self, container: &Container) -> Result<ContainerLock, ContainerError> {
+        let limit = Instant::now() + MOMENT;
+        loop {
+            let busy = match self.try_lock_container(container) {
+                Err(busy @ ContainerError::Running { .. }) => busy,
+                other => return other,
+            };
+            // Another command may have started it since it was found.
+            let found = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
+            if Instant::now() > limit || found.iter().any(Container::is_alive) {
+                return Err(busy);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// [`Store::lock_container`] for those who do not wait even for a moment.
+    pub fn try_lock_container(
+        &self,
+        container: &Container,
+    ) -> Result<ContainerLock, ContainerError> {
         let claimed = self.claim_container(&container.id)?;
         let there = self.container_index(|index| Ok(records::find(index, &container.id)?))?;
         if there.is_empty() {

@@ -96,7 +96,7 @@ impl Store {
             if !ended || !admitted || is_mounted(&Writable::of(&directory).merged) {
                 continue;
             }
-            let lock = match self.lock_container(&container) {
+            let lock = match self.try_lock_container(&container) {
                 Ok(lock) => lock,
                 Err(ContainerError::Running { .. } | ContainerError::NoSuch(_)) => continue,
                 Err(error) => return Err(error),

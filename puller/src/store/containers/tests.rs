@@ -133,6 +133,24 @@ fn a_lock_is_tried_for_while_the_container_is_removed() {
 }
 
 #[test]
+fn a_lock_that_is_held_for_a_moment_is_waited_for() {
+    let (_dir, store, image) = store();
+    let made = store.create_container(&new(&image, Some("one")));
+    let (one, lock) = made.expect("made");
+    let impatient = store.try_lock_container(&one).expect_err("held");
+    assert!(
+        matches!(impatient, ContainerError::Running { .. }),
+        "{impatient}"
+    );
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| store.lock_container(&one));
+        std::thread::sleep(Duration::from_millis(100));
+        drop(lock);
+        asking.join().expect("thread").expect("free");
+    });
+}
+
+#[test]
 fn what_a_crash_left_is_put_right() {
     let (_dir, store, image) = store();
     let (made, lock) = store
