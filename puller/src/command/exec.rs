@@ -83,7 +83,7 @@ fn execute(settings: &Settings, args: Args) -> Result<u8> {
     };
     let signals = Signals::take(false)?;
     let mut connection = run::exec(&directory, exec)?;
-    connection.started(|words| printer::message(words))?;
+    connection.joined(|words| printer::message(words))?;
     if args.detach {
         return Ok(0);
     }

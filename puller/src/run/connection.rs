@@ -90,7 +90,23 @@ impl Connection {
     }
 
     /// Waits until the program runs: its process id. `tell` gets what the person should know.
-    pub fn started(&mut self, mut tell: impl FnMut(&str)) -> Result<i32, RunError> {
+    pub fn started(&mut self, tell: impl FnMut(&str)) -> Result<i32, RunError> {
+        self.running(tell, || RunError::Start {
+            code: 125,
+            message: "the container's monitor has died".to_owned(),
+        })
+    }
+
+    /// Waits until a further program runs; who asked for it just when the container ended hears no more.
+    pub fn joined(&mut self, tell: impl FnMut(&str)) -> Result<(), RunError> {
+        self.running(tell, || RunError::Gone).map(drop)
+    }
+
+    fn running(
+        &mut self,
+        mut tell: impl FnMut(&str),
+        closed: impl Fn() -> RunError,
+    ) -> Result<i32, RunError> {
         loop {
             match self
                 .receive(true)
@@ -101,12 +117,7 @@ impl Connection {
                 Received::Packet(Packet::Failed { code, message }) => {
                     return Err(RunError::Start { code, message });
                 }
-                Received::Closed => {
-                    return Err(RunError::Start {
-                        code: 125,
-                        message: "the container's monitor has died".to_owned(),
-                    });
-                }
+                Received::Closed => return Err(closed()),
                 _ => {}
             }
         }
@@ -114,10 +125,7 @@ impl Connection {
 
     /// Asks for something that is answered by [`Packet::Done`] or a refusal, within the limit if there is one.
     fn ask(self, packet: Packet, limit: Option<Duration>) -> Result<Packet, RunError> {
-        match self.send(packet) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(RunError::Gone),
-            sent => sent.map_err(RunError::host("asking the container's monitor"))?,
-        }
+        self.send(packet).map_err(unasked)?;
         match limit {
             Some(limit) if !self.answers(limit)? => Err(RunError::Silent),
             _ => self.answer(),
@@ -203,8 +211,7 @@ pub fn freeze(directory: &Path, freeze: bool) -> Result<(), RunError> {
 pub fn wait(directory: &Path, limit: Option<Duration>) -> Result<Option<u8>, RunError> {
     let connection = connected(directory)?;
     if let Some(limit) = limit {
-        let sent = connection.send(Packet::Watch);
-        sent.map_err(RunError::host("asking the container's monitor"))?;
+        connection.send(Packet::Watch).map_err(unasked)?;
         return match connection.answers(limit)? {
             true => connection.answer().map(code),
             false => Ok(None),
@@ -233,7 +240,7 @@ pub fn root(directory: &Path) -> Result<OwnedFd, RunError> {
 pub fn attach(directory: &Path, input: bool) -> Result<Connection, RunError> {
     let connection = connected(directory)?;
     let sent = connection.send(Packet::Attach { input });
-    sent.map_err(RunError::host("asking the container's monitor"))?;
+    sent.map_err(unasked)?;
     Ok(connection)
 }
 
@@ -245,8 +252,41 @@ pub fn exec(directory: &Path, exec: Exec) -> Result<Connection, RunError> {
             code: 126,
             message: "argument list too long".to_owned(),
         }),
-        sent => sent
-            .map(|()| connection)
-            .map_err(RunError::host("asking the container's monitor")),
+        sent => sent.map(|()| connection).map_err(unasked),
+    }
+}
+
+/// Why a monitor could not be asked. One that ends, because the container has, hears no more.
+fn unasked(error: io::Error) -> RunError {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => RunError::Gone,
+        _ => RunError::host("asking the container's monitor")(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_monitor_that_has_ended_is_a_container_that_does_not_run() {
+        let pair = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (ours, theirs) = pair.expect("socketpair");
+        drop(theirs);
+        let mut connection = Connection::of(ours);
+        let error = connection.send(Packet::Watch).expect_err("nobody listens");
+        assert!(matches!(unasked(error), RunError::Gone));
+        assert!(matches!(connection.joined(|_| ()), Err(RunError::Gone)));
+        assert_eq!(
+            connection.started(|_| ()).expect_err("nor starts").code(),
+            125
+        );
+        let other = io::Error::from_raw_os_error(libc::EACCES);
+        assert!(matches!(unasked(other), RunError::Host { .. }));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -47,18 +47,43 @@ pub(super) fn open_dir(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     Ok(open(root, path, flags, resolve())?)
 }
 
-/// Opens a directory, and makes it and its parents (mode 0755) as far as they are missing.
+/// As many links as the kernel follows in a path.
+const MOST_LINKS: usize = 40;
+
+/// Opens a directory, and makes it and its parents (mode 0755) as far as they are missing; what links inside the root lead
+/// to, too.
 pub(super) fn make_dir_all(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let root = root.as_fd();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let open = |path: &Path| open(root, path, flags, resolve());
-    match open(path) {
-        Err(Errno::NOENT) => {}
-        result => return Ok(result?),
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match open(root, &path, flags, resolve()) {
+            Err(Errno::NOENT) => {}
+            result => return Ok(result?),
+        }
+        match make_dirs(root, &path)? {
+            Made::All(directory) => return Ok(directory),
+            Made::Link(behind) => path = behind,
+        }
     }
+    Err(Errno::LOOP.into())
+}
+
+/// What became of directories that were to be made.
+enum Made {
+    /// They are there.
+    All(OwnedFd),
+    /// A link leads to what is missing, too: where the whole path goes on.
+    Link(PathBuf),
+}
+
+fn make_dirs(root: BorrowedFd, path: &Path) -> io::Result<Made> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |path: &Path| open(root, path, flags, resolve());
     let mut walked = PathBuf::from("/");
     let mut parent = open(&walked)?;
-    for component in path.components() {
+    let mut left = path.components();
+    while let Some(component) = left.next() {
         match component {
             Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
             Component::ParentDir => walked.push(".."),
@@ -70,9 +95,17 @@ pub(super) fn make_dir_all(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> 
                 }
             }
         }
-        parent = open(&walked)?;
+        parent = match (open(&walked), component) {
+            (Err(Errno::NOENT), Component::Normal(name)) => {
+                let target = rustix::fs::readlinkat(&parent, name, Vec::new())?;
+                let above = walked.parent().unwrap_or(Path::new("/"));
+                let behind = above.join(OsString::from_vec(target.into_bytes()));
+                return Ok(Made::Link(behind.join(left.as_path())));
+            }
+            (opened, _) => opened?,
+        };
     }
-    Ok(parent)
+    Ok(Made::All(parent))
 }
 
 /// Opens a directory to mount a kernel file system on, made when missing. An image that has a link
@@ -98,8 +131,7 @@ pub(super) fn mount_point(root: impl AsFd, name: &str) -> io::Result<OwnedFd> {
 pub(super) fn make_file(root: impl AsFd, path: &Path) -> io::Result<OwnedFd> {
     let root = root.as_fd();
     let mut path = path.to_owned();
-    // As many links as the kernel follows in a path.
-    for _ in 0..40 {
+    for _ in 0..MOST_LINKS {
         match open_path(root, &path) {
             Ok(found) => return Ok(found),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -207,6 +239,15 @@ mod tests {
         assert!(dir.path().join("root/c").is_dir() && !dir.path().join("c").exists());
         fs::write(dir.path().join("root/file"), "").expect("write");
         assert!(make_dir_all(&fd, Path::new("/file/x")).is_err());
+        // What links lead to is made, too, in the root.
+        symlink("/mnt/none", dir.path().join("root/dangling")).expect("link");
+        symlink("../../../up/here", dir.path().join("root/data/over")).expect("link");
+        symlink("/round", dir.path().join("root/round")).expect("link");
+        make_dir_all(&fd, Path::new("/dangling/deep")).expect("made");
+        make_dir_all(&fd, Path::new("/app/over")).expect("made");
+        assert!(dir.path().join("root/mnt/none/deep").is_dir());
+        assert!(dir.path().join("root/up/here").is_dir() && !dir.path().join("up").exists());
+        assert!(make_dir_all(&fd, Path::new("/round/x")).is_err());
     }
 
     #[test]

@@ -81,11 +81,19 @@ fn read(reports: &OwnedFd, order: OwnedFd) -> Result<Order, Failure> {
 
 /// Enters the namespaces of the container; of one that another runtime runs, those of that.
 fn enter(order: &Order, first: OwnedFd) -> Result<(), Failure> {
-    sys::set_namespaces(&first, order.namespaces)
-        .map_err(|e| Failure::new("entering the container", e))?;
+    sys::set_namespaces(&first, order.namespaces).map_err(not_entered)?;
     rustix::process::umask(Mode::empty());
     rustix::process::setsid().map_err(|e| Failure::new("setsid", e))?;
     Ok(())
+}
+
+/// Why a container's namespaces could not be entered. A process that ends lets go of them before it is seen to have ended
+/// (setns(2), ESRCH).
+pub(super) fn not_entered(error: io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ESRCH) => Failure::gone(),
+        _ => Failure::new("entering the container", error),
+    }
 }
 
 /// What the program begins with: its user, its directory, and its standard input and output.
@@ -136,5 +144,19 @@ fn open_master(root: &OwnedFd) -> io::Result<OwnedFd> {
     match rustix::fs::fstatfs(&master)?.f_type as u64 {
         DEVPTS => Ok(master),
         _ => Err(io::Error::other("/dev/pts/ptmx of the container is none")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_ending_is_one_that_does_not_run() {
+        let of = |number| not_entered(io::Error::from_raw_os_error(number));
+        assert_eq!(of(libc::ESRCH).code, 1);
+        let other = of(libc::EPERM);
+        assert_eq!(other.code, 125);
+        assert!(other.message.contains("entering"), "{}", other.message);
     }
 }

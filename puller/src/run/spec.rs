@@ -76,6 +76,14 @@ pub(super) struct Failure {
 }
 
 impl Failure {
+    /// The container is over, or is ending: docker's 1.
+    pub(super) fn gone() -> Self {
+        Self {
+            code: 1,
+            message: "the container is not running".to_owned(),
+        }
+    }
+
     /// Our own failure: 125.
     pub(super) fn new(what: impl AsRef<str>, error: impl std::fmt::Display) -> Self {
         Self {

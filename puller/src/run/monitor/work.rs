@@ -328,25 +328,38 @@ impl Work {
                 client.owns = true;
                 self.programs.push(program);
             }
-            Err(Failure { code, message }) => {
+            Err(failure) => {
+                // What fails for want of a container says so in many ways, ENOMEM of clone(2) among them.
+                let Failure { code, message } = match self.is_over() {
+                    true => Failure::gone(),
+                    false => failure,
+                };
                 let code = if code == 125 { 126 } else { code };
                 self.clients[index].say(Packet::Failed { code, message });
             }
         }
     }
 
+    /// Whether the container's first process has ended.
+    fn is_over(&self) -> bool {
+        let mut first = [PollFd::new(&self.programs[0].process, PollFlags::IN)];
+        matches!(poll(&mut first, Some(&Timespec::default())), Ok(1..))
+    }
+
     fn start(&mut self, exec: &Exec) -> Result<Program, Failure> {
         let first = &self.programs[0].process;
         if !self.joined {
             // Of this process only its children's namespace changes.
-            sys::set_namespaces(first, libc::CLONE_NEWPID)
-                .map_err(|e| Failure::new("entering the container", e))?;
+            sys::set_namespaces(first, libc::CLONE_NEWPID).map_err(join::not_entered)?;
             self.joined = true;
         }
         let order = join::Order {
             spec: of_exec(&self.spec, exec),
-            namespaces: other_namespaces(self.pid)
-                .map_err(|e| Failure::new("finding the container's namespaces", e))?,
+            namespaces: other_namespaces(self.pid).map_err(|error| match error.kind() {
+                // As those of a process that has ended are.
+                io::ErrorKind::NotFound => Failure::gone(),
+                _ => Failure::new("finding the container's namespaces", error),
+            })?,
             number: self.started + 1,
         };
         let stdio = match (exec.terminal, exec.detached) {
