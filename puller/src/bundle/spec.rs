@@ -187,7 +187,7 @@ fn mounts(config: &Config, place: &Place, rootless: bool) -> Vec<Value> {
         .filter(|(host, target)| !own(target) && host.exists())
     {
         // A file of the host's itself is not the container's to write.
-        let writable = if host == Path::new(target) {
+        let writable = if config.read_only || host == Path::new(target) {
             "ro"
         } else {
             "rw"

@@ -39,7 +39,7 @@ pub use squash::squash;
 
 use crate::driver::Writable;
 use crate::push::{Compression, Format};
-use crate::run::config::{Config, Source};
+use crate::run::config::Config;
 use crate::store::containers::{Container, Kind};
 use crate::store::{Image, NewImage, Store};
 use changes::{Changes, Tree, Trees};
@@ -131,7 +131,7 @@ pub fn commit(
         true => Still::hold(store, container)?,
         false => None,
     };
-    let layer = layer_of(store, &base, &directory, kept.as_ref(), options)?;
+    let layer = layer_of(store, &base, &directory, options)?;
     drop(still);
     let step = History {
         created: Some(options.moment.created.clone()),
@@ -158,7 +158,6 @@ fn layer_of(
     store: &Store,
     base: &Image,
     directory: &Path,
-    kept: Option<&Config>,
     options: &CommitOptions,
 ) -> Result<Option<Packed>, CommitError> {
     // One that was never started has no writable layer.
@@ -176,7 +175,8 @@ fn layer_of(
         new: &new,
         links_tell,
         any_name: false,
-        mount_points: &mount_points(kept),
+        // Where it has volumes and other mounts, docker keeps the empty directories.
+        mount_points: &OF_EVERY_CONTAINER.map(|path| path.as_bytes().to_vec()),
     })?;
     if found.is_empty() {
         return Ok(None);
@@ -185,22 +185,6 @@ fn layer_of(
         archive::write(&new.merged, &found, options.moment.latest, out)
     })?;
     Ok(Some(packed))
-}
-
-/// Where something is mounted while a container runs, as paths from the root.
-fn mount_points(kept: Option<&Config>) -> Vec<Vec<u8>> {
-    let own = kept.iter().flat_map(|config| &config.mounts);
-    let of_every_one = OF_EVERY_CONTAINER.iter().map(|path| path.to_string());
-    let own = own.map(|mount| match mount.source {
-        Source::Bind { .. } | Source::Volume { .. } | Source::Tmpfs { .. } => mount.target.clone(),
-    });
-    let paths = of_every_one.chain(own);
-    paths
-        .map(|path| {
-            let parts = path.split('/').filter(|part| !matches!(*part, "" | "."));
-            parts.collect::<Vec<_>>().join("/").into_bytes()
-        })
-        .collect()
 }
 
 /// An image that has all layers of another one.

@@ -51,8 +51,13 @@ pub(super) fn take(spec: &Spec) -> Result<Vec<Taken>, Failure> {
         if config.mounts.iter().any(|mount| mount.target == *target) {
             continue;
         }
-        let tree = bind(host, false, Propagation::Private)
-            .map_err(|e| Failure::new(host.to_string_lossy(), e))?;
+        let tree = bind(host, false, Propagation::Private);
+        // They are part of the root, as far as somebody can see who was promised that it cannot be written.
+        let tree = tree.and_then(|tree| match config.read_only {
+            true => sys::set_mount_attributes(&tree, ATTR_READ_ONLY, false).map(|()| tree),
+            false => Ok(tree),
+        });
+        let tree = tree.map_err(|e| Failure::new(host.to_string_lossy(), e))?;
         taken.push(Taken {
             target: target.into(),
             tree,
