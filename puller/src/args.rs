@@ -10,7 +10,13 @@ use crate::settings::Settings;
 
 /// Pull, push, mount and run container images, fetching only the layers that are missing.
 #[derive(Parser)]
-#[command(name = "strata", version, propagate_version = true)]
+// Of an option that is given twice the last one counts, as with docker; lists stay lists.
+#[command(
+    name = "strata",
+    version,
+    propagate_version = true,
+    args_override_self = true
+)]
 struct Args {
     /// Directory of the local store [default: /var/lib/strata for root, else $XDG_DATA_HOME/strata]
     #[arg(long, global = true, env = "STRATA_ROOT", value_name = "DIR")]

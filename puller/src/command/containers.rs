@@ -9,7 +9,7 @@ use strata::run::config::Config;
 use strata::store::Store;
 use strata::store::containers::{Container, ContainerError, Kind, State};
 
-use super::find::is_near;
+use super::find::{meant, near_containers};
 use crate::printer;
 use crate::settings::Settings;
 
@@ -28,19 +28,10 @@ pub(super) fn find(store: &Store, name: &str) -> Result<Container> {
     Ok(container)
 }
 
-fn unknown(store: &Store, name: &str) -> Result<anyhow::Error> {
-    let mut near: Vec<String> = store
-        .containers()?
-        .into_iter()
-        .filter(|other| other.kind == Kind::Container && is_near(name, &other.name))
-        .map(|other| other.name)
-        .collect();
-    near.sort();
-    near.truncate(3);
-    let hint = match near.is_empty() {
-        true => "`strata ps -a` lists them".to_owned(),
-        false => format!("did you mean {}?", near.join(" or ")),
-    };
+/// That there is no such container, and what is called nearly the same.
+pub(super) fn unknown(store: &Store, name: &str) -> Result<anyhow::Error> {
+    let hint = meant(near_containers(store, name)?);
+    let hint = hint.unwrap_or_else(|| "`strata ps -a` lists them".to_owned());
     let name: String = name.chars().take(200).collect();
     Ok(anyhow!("no such container: {name}; {hint}"))
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use strata::run::config::Config;
+use strata::store::Store;
 use strata::store::containers::{Container, ContainerLock, Kind, NewContainer};
-use strata::store::{Image, Store};
 
 use super::containers::exit_code;
 use super::options::ContainerArgs;
@@ -69,7 +69,6 @@ pub(super) fn create(
     }
     let store = settings.open_store()?;
     let image = args.image(&store)?;
-    warn_of_foreign(name, &image);
     let mut config = args.config(&image.config.config, args.inherited(&store)?)?;
     let lowers = store.stack(&image).context("stacking the image's layers")?;
     let words = config.arguments.iter();
@@ -113,17 +112,4 @@ fn keep(store: &Store, record: &Container, config: &Config, id_file: Option<&Pat
             .with_context(|| format!("--cidfile {}", file.display()))?;
     }
     Ok(())
-}
-
-/// Says that programs for another kind of machine need an emulator.
-fn warn_of_foreign(name: &str, image: &Image) {
-    let wanted = strata_oci::Platform::host();
-    let made_for = image.config.platform();
-    let known = !made_for.architecture.is_empty();
-    if known && made_for.architecture != wanted.architecture {
-        printer::message(format_args!(
-            "WARNING: {name} is made for {made_for}, and this machine is {wanted}: its programs run only under an emulator \
-             (qemu-user-static, registered in /proc/sys/fs/binfmt_misc with the flag F)"
-        ));
-    }
 }

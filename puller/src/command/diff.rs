@@ -12,9 +12,11 @@ use strata::commit::OF_EVERY_CONTAINER;
 use strata::diff::{Aspect, Change, Differences, Options, Side, compare};
 use strata::driver::{Name, Writable};
 use strata::store::containers::ContainerError;
-use strata::store::{Image, Layer, Store, StoreError};
+use strata::store::{Image, Layer, Store};
 use strata_oci::digest::Digest;
 
+use super::containers::unknown;
+use super::find::local_image;
 use crate::printer::{self, Format};
 use crate::settings::Settings;
 
@@ -99,7 +101,7 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             report.files = Some(told(&of_container(&store, &args.one, args.times)?));
         }
         Some(name) => {
-            (one, other) = (image(&store, &args.one)?, image(&store, name)?);
+            (one, other) = (local_image(&store, &args.one)?, local_image(&store, name)?);
             report.layers = Some(layers(&one, &other));
             if !args.layers {
                 report.files = Some(told(&of_images(&store, &one, &other, args.times)?));
@@ -123,11 +125,6 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     }
     let failed = differs && (args.exit_code || args.quiet);
     Ok(ExitCode::from(u8::from(failed)))
-}
-
-fn image(store: &Store, name: &str) -> Result<Image> {
-    let found = store.image(name)?;
-    found.with_context(|| StoreError::NoSuchImage(name.to_owned()))
 }
 
 fn layers<'a>(one: &'a Image, other: &'a Image) -> Layers<'a> {
@@ -178,6 +175,7 @@ fn of_container(store: &Store, name: &str, times: bool) -> Result<Differences> {
         Err(ContainerError::NoSuch(_)) if store.image(name)?.is_some() => {
             bail!("{name} is an image: name another one to compare it with")
         }
+        Err(ContainerError::NoSuch(_)) => return Err(unknown(store, name)?),
         found => found?,
     };
     let image = store.image_by_digest(&container.manifest_digest)?;

@@ -5,12 +5,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
-use strata::store::{Image, StoreError};
+use strata::store::Image;
 use strata_oci::config::History;
 use strata_oci::digest::Digest;
 
+use super::find::local_image;
 use crate::printer::{self, Format, Table};
 use crate::settings::Settings;
 
@@ -55,8 +56,7 @@ struct Step<'a> {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
-    let image = store.image(&args.image)?;
-    let image = image.with_context(|| StoreError::NoSuchImage(args.image.clone()))?;
+    let image = local_image(&store, &args.image)?;
     let layers: Vec<(&Digest, u64)> = image
         .layers
         .iter()

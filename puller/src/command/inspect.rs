@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 use strata::store::containers::ContainerError;
-use strata::store::{Image, Name, Store, StoreError, Target};
+use strata::store::{Image, Name, Store, Target};
 
+use super::containers::unknown;
+use super::find::{meant, near_containers, near_images, no_such_image};
 use super::images::familiar;
 use crate::printer;
 use crate::settings::Settings;
@@ -61,13 +63,19 @@ fn find(store: &Store, name: &str, kind: Option<Kind>) -> Result<Value> {
         match store.container(name) {
             Ok(found) => return container::describe(store, &found),
             Err(ContainerError::NoSuch(_)) if kind.is_none() => {}
+            Err(ContainerError::NoSuch(_)) => return Err(unknown(store, name)?),
             Err(error) => return Err(error.into()),
         }
     }
     match store.image(name)? {
         Some(found) => Ok(image(store, &found)),
-        None if kind.is_none() => anyhow::bail!("no such image or container: {name}"),
-        None => Err(StoreError::NoSuchImage(name.to_owned()).into()),
+        None if kind.is_none() => {
+            let mut near = near_containers(store, name)?;
+            near.extend(near_images(store, name)?);
+            let hint = meant(near).map_or_else(String::new, |hint| format!("; {hint}"));
+            anyhow::bail!("no such image or container: {name}{hint}")
+        }
+        None => Err(no_such_image(store, name)?),
     }
 }
 
@@ -81,6 +89,15 @@ fn image(store: &Store, image: &Image) -> Value {
         .collect();
     // As it was written: what this program has no word for stays.
     let config: Value = serde_json::from_slice(&image.config_bytes).unwrap_or_default();
+    let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    let last = image.config.history.last();
+    let comment = match (
+        text("comment"),
+        last.and_then(|step| step.comment.as_deref()),
+    ) {
+        ("", Some(of_last_step)) => of_last_step,
+        (own, _) => own,
+    };
     let blobs = &image.manifest.layers;
     let layers: Vec<Value> = image
         .layers
@@ -107,13 +124,39 @@ fn image(store: &Store, image: &Image) -> Value {
         "MediaType": image.manifest.media_type,
         "Created": image.config.created,
         "Added": printer::rfc3339(image.added),
+        "Comment": comment,
+        "Parent": text("parent"),
         "Author": image.config.author.as_deref().unwrap_or_default(),
         "Architecture": image.config.architecture,
         "Variant": image.config.variant,
         "Os": image.config.os,
-        "Config": config.get("config"),
+        "Config": starts(config.get("config")),
         "Size": image.size(),
+        // The same since docker 1.10.
+        "VirtualSize": image.size(),
         "RootFS": { "Type": "layers", "Layers": image.config.rootfs.diff_ids },
         "Layers": layers,
     })
+}
+
+/// An image's settings with those that it leaves out, which scripts ask for all the same, empty.
+fn starts(written: Option<&Value>) -> Value {
+    let mut starts = json!({
+        "User": "",
+        "ExposedPorts": {},
+        "Env": [],
+        "Entrypoint": [],
+        "Cmd": [],
+        "Volumes": {},
+        "WorkingDir": "",
+        "Labels": {},
+        "OnBuild": [],
+    });
+    let written = written.and_then(Value::as_object);
+    for (name, value) in written.into_iter().flatten() {
+        if !value.is_null() {
+            starts[name.as_str()] = value.clone();
+        }
+    }
+    starts
 }

@@ -12,6 +12,7 @@ use strata::fetch::{self, PullOptions, PullReport};
 use strata::store::{Image, Store};
 use strata_oci::Platform;
 
+use super::find::not_fetched;
 use crate::printer;
 use crate::settings::Settings;
 use crate::show::{ProgressArgs, Show, Work};
@@ -163,7 +164,9 @@ pub(crate) fn here(store: &Store, name: &str) -> Result<Option<Image>> {
 pub(crate) fn ensure(store: &Arc<Store>, name: &str, progress: ProgressArgs) -> Result<Image> {
     match here(store, name)? {
         Some(image) => Ok(image),
-        None => always(store, name, None, progress),
+        None => {
+            always(store, name, None, progress).map_err(|error| not_fetched(store, name, error))
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use strata::push::{self, Compression, Format, PushOptions, PushReport, Source};
 use strata::store::Store;
 use strata_oci::location::Location;
 
+use super::find::local_image;
 use crate::printer;
 use crate::settings::Settings;
 use crate::show::{ProgressArgs, Work};
@@ -94,11 +95,7 @@ fn find(store: &Arc<Store>, location: Location) -> Result<Source> {
         Location::DockerArchive { file, reference } => Source::DockerArchive { file, reference },
         Location::OciArchive { file, name } => Source::OciArchive { file, name },
         Location::Name(name) | Location::Store(name) | Location::Registry(name) => {
-            let image = store.image(&name)?;
-            let image = image.with_context(|| {
-                format!("no such image: {name}: `strata images` lists what is here")
-            })?;
-            Source::Image(Box::new(image))
+            Source::Image(Box::new(local_image(store, &name)?))
         }
     })
 }

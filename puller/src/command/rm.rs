@@ -11,7 +11,7 @@ use strata::run::{self, RunError, membership};
 use strata::store::Store;
 use strata::store::containers::{Container, ContainerError, ContainerLock, Kind};
 
-use super::containers::find;
+use super::containers::{find, unknown};
 use super::mount::mount_point;
 use crate::settings::Settings;
 
@@ -34,7 +34,9 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let mut failed = false;
     for name in &args.containers {
         match remove(&store, name, args.force, args.volumes) {
-            Ok(()) => crate::printer::line(name),
+            Ok(true) => crate::printer::line(name),
+            // docker says so and does not mind.
+            Ok(false) => crate::printer::message(unknown(&store, name)?),
             Err(error) => {
                 crate::printer::failed(&error);
                 failed = true;
@@ -44,15 +46,17 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
+/// `false`: there is none, and none has to be.
+fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<bool> {
     let container = match store.container(name) {
-        Err(ContainerError::NoSuch(_)) if force => return Ok(()),
+        Err(ContainerError::NoSuch(_)) if force => return Ok(false),
         // With what is called nearly the same.
         Err(ContainerError::NoSuch(_)) => find(store, name)?,
         result => result?,
     };
     if container.kind != Kind::Container {
-        return super::umount::unmount(store, &container, force);
+        super::umount::unmount(store, &container, force)?;
+        return Ok(true);
     }
     let path = mount_point(store, &container);
     if is_mounted(&path) {
@@ -61,10 +65,10 @@ fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
     let lock = match store.lock_container(&container) {
         Err(ContainerError::Running { .. }) if force => match kill(store, &container)? {
             Some(lock) => lock,
-            None => return Ok(()),
+            None => return Ok(true),
         },
         // It went by itself.
-        Err(ContainerError::NoSuch(_)) if force => return Ok(()),
+        Err(ContainerError::NoSuch(_)) if force => return Ok(true),
         result => result?,
     };
     // One that an older version made has none.
@@ -73,7 +77,7 @@ fn remove(store: &Store, name: &str, force: bool, volumes: bool) -> Result<()> {
     if let Some(config) = config.filter(|_| volumes) {
         store.remove_anonymous_volumes(&config)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Kills the container's first process, and with it all others, and waits until its monitor has noticed.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use strata::store::StoreError;
 
+use super::find::no_such_image;
 use super::images::familiar;
 use crate::printer;
 use crate::settings::Settings;
@@ -38,7 +39,13 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
                 layers += removed.layers.len();
                 freed = freed.saturating_add(removed.freed);
             }
-            Err(error @ StoreError::NoSuchImage(_)) if args.force => printer::message(error),
+            Err(StoreError::NoSuchImage(_)) => {
+                let error = no_such_image(&store, name)?;
+                match args.force {
+                    true => printer::message(error),
+                    false => code = printer::failed(&error),
+                }
+            }
             Err(error) => code = printer::failed(&error.into()),
         }
     }

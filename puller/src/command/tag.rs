@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use strata::store::StoreError;
 
+use super::find::local_image;
 use crate::printer;
 use crate::settings::Settings;
 
@@ -21,8 +21,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
-    let image = store.image(&args.source)?;
-    let image = image.ok_or(StoreError::NoSuchImage(args.source))?;
+    let image = local_image(&store, &args.source)?;
     let tagged = store.tag(&image, &args.target)?;
     if let Some(dangling) = tagged.dangling {
         printer::message(format_args!("image {} has no name now", dangling.short()));

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
-use strata::store::{Image, Layer, StoreError};
+use strata::store::{Image, Layer};
 use strata_oci::digest::Digest;
 
+use super::find::local_image;
 use super::images::{familiar, id};
 use crate::printer::{self, Format};
 use crate::settings::Settings;
@@ -94,8 +95,7 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     if !args.images.is_empty() {
         let mut bases = Vec::new();
         for name in &args.images {
-            let found = store.image(name)?;
-            let found = found.ok_or_else(|| StoreError::NoSuchImage(name.clone()))?;
+            let found = local_image(&store, name)?;
             bases.push((found.digest.clone(), base(&found).cloned()));
         }
         images.retain(|image| {

@@ -13,7 +13,7 @@ use crate::run::signals;
 pub(super) fn merged(image: &ContainerConfig, container: &Config) -> ContainerConfig {
     let mut merged = image.clone();
     let arguments: Vec<String> = container.arguments.iter().map(text).collect();
-    (merged.entrypoint, merged.cmd) = divided(image, arguments);
+    (merged.entrypoint, merged.cmd) = divided(image, container.entrypoint, arguments);
     merged.env = environment(image, container);
     merged.user.clone_from(&container.user);
     merged.working_dir.clone_from(&container.working_directory);
@@ -34,16 +34,23 @@ fn text(word: &OsString) -> String {
     word.to_string_lossy().into_owned()
 }
 
-/// Program and arguments as entrypoint and command. Those that are the image's, or begin as its entrypoint does, were
-/// not given another one.
-fn divided(image: &ContainerConfig, arguments: Vec<String>) -> (Vec<String>, Vec<String>) {
+/// Program and arguments as entrypoint and command. Where it was not kept how many are the entrypoint's, those that are
+/// the image's, or begin as its entrypoint does, were not given another one.
+fn divided(
+    image: &ContainerConfig,
+    entrypoint: Option<usize>,
+    mut arguments: Vec<String>,
+) -> (Vec<String>, Vec<String>) {
+    if let Some(length) = entrypoint.filter(|n| (1..=arguments.len()).contains(n)) {
+        let command = arguments.split_off(length);
+        return (arguments, command);
+    }
     if arguments.is_empty() {
         return (image.entrypoint.clone(), image.cmd.clone());
     }
     if let Some(command) = arguments.strip_prefix(image.entrypoint.as_slice()) {
         return (image.entrypoint.clone(), command.to_vec());
     }
-    let mut arguments = arguments;
     let command = arguments.split_off(1);
     (arguments, command)
 }
@@ -119,6 +126,15 @@ mod tests {
                 )
             );
         }
+    }
+
+    #[test]
+    fn an_entrypoint_that_was_given_is_the_new_images() {
+        let mut given = container(&["sh", "-c", "x"], &[]);
+        given.entrypoint = Some(1);
+        let made = merged(&image(&[], &["serve"], &[]), &given);
+        assert_eq!(made.entrypoint, ["sh"]);
+        assert_eq!(made.cmd, ["-c", "x"]);
     }
 
     #[test]

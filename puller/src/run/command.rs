@@ -18,17 +18,22 @@ pub fn arguments(
     entrypoint: Option<&OsStr>,
     command: &[OsString],
 ) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = match entrypoint {
-        Some(program) if program.is_empty() => Vec::new(),
-        Some(program) => vec![program.to_owned()],
-        None => image.entrypoint.iter().map(OsString::from).collect(),
-    };
+    let mut arguments = self::entrypoint(image, entrypoint);
     if !command.is_empty() {
         arguments.extend_from_slice(command);
     } else if entrypoint.is_none() {
         arguments.extend(image.cmd.iter().map(OsString::from));
     }
     arguments
+}
+
+/// The part of [`arguments`] that is the entrypoint's.
+pub fn entrypoint(image: &ContainerConfig, given: Option<&OsStr>) -> Vec<OsString> {
+    match given {
+        Some(program) if program.is_empty() => Vec::new(),
+        Some(program) => vec![program.to_owned()],
+        None => image.entrypoint.iter().map(OsString::from).collect(),
+    }
 }
 
 /// The variables, `K=V` each, every name once: defaults, then the image's, then `given`. A given `K`

@@ -22,6 +22,8 @@ pub struct Config {
     pub domainname: String,
     /// Program and arguments; see [`command::arguments`].
     pub arguments: Vec<OsString>,
+    /// How many of those are the entrypoint's, if that was kept.
+    pub entrypoint: Option<usize>,
     /// Variables, `K=V`; see [`command::environment`].
     pub environment: Vec<OsString>,
     /// Where the program starts, made when missing; empty is the root.

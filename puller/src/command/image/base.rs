@@ -16,6 +16,7 @@ use strata::store::{Image, Name, Store, Target};
 use strata_oci::Platform;
 use strata_oci::digest::Digest;
 
+use crate::command::find::{local_image, not_fetched};
 use crate::command::images::familiar;
 use crate::printer::{self, Format, Table};
 use crate::settings::Settings;
@@ -90,10 +91,12 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         },
         // It says what is here that is called nearly the same.
         None if args.offline => {
-            crate::command::find::local_image(&store, &args.image)?;
+            local_image(&store, &args.image)?;
             return Ok(ExitCode::FAILURE);
         }
-        None => match until_interrupted(remote(args))? {
+        None => match until_interrupted(remote(args))
+            .map_err(|error| not_fetched(&store, &args.image, error))?
+        {
             Ok(looked) => looked,
             Err(code) => return Ok(code),
         },

@@ -24,7 +24,9 @@ pub(super) fn describe(store: &Store, container: &Container) -> Result<Value> {
     let time = |time: Option<i64>| time.map_or_else(|| NEVER.to_owned(), printer::rfc3339);
     let running = container.state == State::Running;
     let file = |name: &str| directory.join(name).to_string_lossy().into_owned();
-    let driver = Name::recorded(&directory);
+    let driver = Name::recorded(&directory).map(Name::as_str);
+    // Before the first start it may not have been chosen.
+    let driver = driver.or(config.driver.as_deref()).unwrap_or_default();
     let mut lowers = Vec::new();
     if let Some(image) = &image {
         lowers = store.stack(image)?;
@@ -56,11 +58,14 @@ pub(super) fn describe(store: &Store, container: &Container) -> Result<Value> {
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
         "LogPath": log::path(&directory).to_string_lossy(),
-        "Driver": driver.map(Name::as_str),
+        "Driver": driver,
         "Platform": "linux",
+        // Nobody starts it again.
+        "RestartCount": 0,
         "Directory": directory.to_string_lossy(),
         "GraphDriver": graph_driver(&directory, driver, &lowers),
         "HostConfig": host_config(container, &config),
+        "NetworkSettings": network_settings(&config),
         "Mounts": mounts(store, &config),
         "Config": container_config(container, &config, image.as_ref().map(|i| &i.config.config)),
     }))
@@ -76,11 +81,11 @@ fn log_options(log: &Log) -> Value {
     options.into()
 }
 
-fn graph_driver(directory: &Path, driver: Option<Name>, lowers: &[std::path::PathBuf]) -> Value {
+fn graph_driver(directory: &Path, driver: &str, lowers: &[std::path::PathBuf]) -> Value {
     let writable = Writable::of(directory);
     let lowers: Vec<_> = lowers.iter().map(|lower| lower.to_string_lossy()).collect();
     json!({
-        "Name": driver.map(Name::as_str),
+        "Name": driver,
         "Data": {
             "LowerDir": lowers.join(":"),
             "UpperDir": writable.upper.to_string_lossy(),
@@ -92,10 +97,8 @@ fn graph_driver(directory: &Path, driver: Option<Name>, lowers: &[std::path::Pat
 
 fn host_config(container: &Container, config: &Config) -> Value {
     let (security, resources) = (&config.security, &config.resources);
-    let network = match config.network {
-        Network::Host => "host",
-        Network::None => "none",
-    };
+    let hosts = config.extra_hosts.iter();
+    let hosts: Vec<String> = hosts.map(|(name, at)| format!("{name}:{at}")).collect();
     let ulimits: Vec<Value> = resources
         .ulimits
         .iter()
@@ -103,7 +106,10 @@ fn host_config(container: &Container, config: &Config) -> Value {
         .collect();
     json!({
         "AutoRemove": container.ephemeral,
-        "NetworkMode": network,
+        "NetworkMode": network(config),
+        "PortBindings": {},
+        "ExtraHosts": hosts,
+        "Binds": binds(config),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "LogConfig": { "Type": config.log.driver.name(), "Config": log_options(&config.log) },
         "CapAdd": security.added,
@@ -123,6 +129,53 @@ fn host_config(container: &Container, config: &Config) -> Value {
         "Ulimits": ulimits,
         "Runtime": config.runtime.as_deref().unwrap_or("strata"),
     })
+}
+
+fn network(config: &Config) -> &'static str {
+    match config.network {
+        Network::Host => "host",
+        Network::None => "none",
+    }
+}
+
+/// Neither of the networks that there are gives a container an address of its own, and docker then has these empty.
+fn network_settings(config: &Config) -> Value {
+    json!({
+        "Ports": {},
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "GlobalIPv6Address": "",
+        "MacAddress": "",
+        "Networks": {
+            network(config): {
+                "NetworkID": "",
+                "Gateway": "",
+                "IPAddress": "",
+                "IPPrefixLen": 0,
+                "GlobalIPv6Address": "",
+                "MacAddress": "",
+            },
+        },
+    })
+}
+
+/// What was mounted of the host's files and of volumes with names, as `-v` takes it.
+fn binds(config: &Config) -> Vec<String> {
+    let bind = |mount: &Mount| {
+        let source = match &mount.source {
+            Source::Bind { path, .. } => path.to_string_lossy().into_owned(),
+            Source::Volume {
+                name,
+                anonymous: false,
+                ..
+            } => name.clone(),
+            Source::Volume { .. } | Source::Tmpfs { .. } => return None,
+        };
+        let mode = if mount.read_only { ":ro" } else { "" };
+        Some(format!("{source}:{}{mode}", mount.target))
+    };
+    config.mounts.iter().filter_map(bind).collect()
 }
 
 fn mounts(store: &Store, config: &Config) -> Vec<Value> {
@@ -164,13 +217,22 @@ fn container_config(
     // docker shows the image's labels among the container's; the container's own win.
     let mut labels = image.map(|image| image.labels.clone()).unwrap_or_default();
     labels.extend(config.labels.clone());
+    let (ports, volumes) = image
+        .map(|image| (image.exposed_ports.clone(), image.volumes.clone()))
+        .unwrap_or_default();
+    let words = &container.command;
+    let (entrypoint, command) = words.split_at(config.entrypoint.unwrap_or(0).min(words.len()));
     json!({
         "Hostname": config.hostname,
+        "Domainname": config.domainname,
         "User": config.user,
         "Tty": config.terminal,
         "OpenStdin": config.interactive,
         "Env": text(&config.environment),
-        "Cmd": container.command,
+        "Entrypoint": entrypoint,
+        "Cmd": command,
+        "ExposedPorts": ports,
+        "Volumes": volumes,
         "Image": container.image,
         "WorkingDir": config.working_directory,
         "Labels": labels,

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use strata::store::{Image, Store};
 use strata_oci::Platform;
 
 use super::{ContainerArgs, Pull};
+use crate::command::find::{meant, near_images, not_fetched};
 use crate::command::pull;
 use crate::printer;
 
@@ -31,17 +32,20 @@ impl ContainerArgs {
             None => true,
         };
         let image = match self.pull {
-            Pull::Missing => {
-                let found = pull::here(store, name)?;
-                match found.filter(suits) {
-                    Some(image) => image,
-                    None => always()?,
-                }
-            }
+            Pull::Missing => match pull::here(store, name)? {
+                Some(image) if suits(&image) => image,
+                Some(_) => always()?,
+                None => always().map_err(|error| not_fetched(store, name, error))?,
+            },
             Pull::Always => always()?,
-            Pull::Never => pull::here(store, name)?.with_context(|| {
-                format!("no such image: {name}, and --pull never forbids to fetch it")
-            })?,
+            Pull::Never => match pull::here(store, name)? {
+                Some(image) => image,
+                None => {
+                    let hint = meant(near_images(store, name)?);
+                    let hint = hint.map_or_else(String::new, |hint| format!("; {hint}"));
+                    bail!("no such image: {name}, and --pull never forbids to fetch it{hint}")
+                }
+            },
         };
         if let Some(wanted) = self.platform.as_ref().filter(|_| !suits(&image)) {
             bail!(
@@ -51,7 +55,7 @@ impl ContainerArgs {
         }
         let emulators = Path::new("/proc/sys/fs/binfmt_misc");
         if let Some(warning) = foreign(&image.config.platform(), &Platform::host(), emulators) {
-            printer::message(format_args!("{name}: {warning}"));
+            printer::message(format_args!("WARNING: {name}: {warning}"));
         }
         Ok(image)
     }
@@ -60,6 +64,12 @@ impl ContainerArgs {
 /// What is to be said when an image's programs do not run here by themselves. `emulators` is the directory of
 /// binfmt_misc (Documentation/admin-guide/binfmt-misc.rst of Linux).
 fn foreign(image: &Platform, host: &Platform, emulators: &Path) -> Option<String> {
+    // Another system's programs are of another format, and ask for what Linux does not have.
+    if !image.os.is_empty() && image.os != host.os {
+        return Some(format!(
+            "the image's platform ({image}) does not match this machine ({host}): its programs do not run here"
+        ));
+    }
     // An image without a word about its machine, and programs that a 64-bit machine runs too.
     let known = !image.architecture.is_empty();
     let compatible = matches!(
@@ -97,6 +107,8 @@ mod tests {
         };
         assert_eq!(say("linux/amd64", "linux/amd64"), None);
         assert_eq!(say("linux/386", "linux/amd64"), None);
+        let other = say("windows/amd64", "linux/amd64").expect("foreign");
+        assert!(other.contains("windows/amd64"), "{other}");
         assert_eq!(say("linux/arm/v7", "linux/arm64"), None);
         let said = say("linux/arm64", "linux/amd64").expect("foreign");
         assert!(

@@ -175,6 +175,8 @@ impl ContainerArgs {
     ) -> Result<Config> {
         let mut config = self.without_image()?;
         config.arguments = command::arguments(image, self.entrypoint.as_deref(), words);
+        let entrypoint = command::entrypoint(image, self.entrypoint.as_deref());
+        config.entrypoint = Some(entrypoint.len());
         if config.arguments.is_empty() {
             bail!("{name} has no command of its own: say what to run, `strata run {name} COMMAND`");
         }
