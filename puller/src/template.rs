@@ -1,9 +1,11 @@
 //! `--format '{{.State.Status}}'`: the part of Go's templates (pkg.go.dev/text/template) that people write behind docker's
-//! `--format`: fields, `json`, `index`, `len`, `join`, `lower`, `upper`, `println`, pipes, `range`, `if`, `else`.
+//! `--format`: fields, `json`, `index`, `len`, `join`, `lower`, `upper`, `println`, `printf`, `eq`, `ne`, pipes, `range`, `if`,
+//! `else`, and the variables of a `range`.
 
 use serde_json::Value;
 
 mod parse;
+mod printf;
 #[cfg(test)]
 mod tests;
 
@@ -20,11 +22,21 @@ pub(crate) struct Template(Vec<Node>);
 enum Node {
     Text(String),
     Show(Vec<Call>),
-    /// Once for each element of a value; the others if there is none.
-    Range(Vec<Call>, Vec<Node>, Vec<Node>),
+    /// Once for each element of a value, whose key and itself have these names; the others if there is none.
+    Range(Names, Vec<Call>, Vec<Node>, Vec<Node>),
     /// If a value is neither empty nor false; else the others.
     If(Vec<Call>, Vec<Node>, Vec<Node>),
 }
+
+/// The names of a loop's variables: the key's or index', and the element's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Names {
+    key: Option<String>,
+    element: Option<String>,
+}
+
+/// Variables, the latest last.
+type Scope = Vec<(String, Value)>;
 
 /// A function and its arguments; a value alone is called nothing. The result of a call is the last argument of the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +49,8 @@ struct Call {
 enum Argument {
     /// Fields of fields; none is the value itself.
     Field(Vec<String>),
+    /// The same of a variable; the one without a name is all that the template is given.
+    Variable(String, Vec<String>),
     Text(String),
     Number(u32),
 }
@@ -48,20 +62,32 @@ impl Template {
     /// A field that is not there, a function of a value that it is not for.
     pub(crate) fn render(&self, value: &Value) -> Result<String, TemplateError> {
         let mut out = String::new();
-        render(&self.0, value, &mut out)?;
+        let mut scope = vec![(String::new(), value.clone())];
+        render(&self.0, value, &mut scope, &mut out)?;
         Ok(out)
     }
 }
 
-fn render(nodes: &[Node], value: &Value, out: &mut String) -> Result<(), TemplateError> {
+fn render(
+    nodes: &[Node],
+    value: &Value,
+    scope: &mut Scope,
+    out: &mut String,
+) -> Result<(), TemplateError> {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
-            Node::Show(calls) => out.push_str(&shown(&evaluate(calls, value)?)),
-            Node::Range(calls, each, none) => {
-                let elements: Vec<Value> = match evaluate(calls, value)? {
-                    Value::Array(elements) => elements,
-                    Value::Object(fields) => fields.into_iter().map(|(_, v)| v).collect(),
+            Node::Show(calls) => out.push_str(&shown(&evaluate(calls, value, scope)?)),
+            Node::Range(names, calls, each, none) => {
+                let elements: Vec<(Value, Value)> = match evaluate(calls, value, scope)? {
+                    Value::Array(elements) => elements
+                        .into_iter()
+                        .enumerate()
+                        .map(|(index, v)| (index.into(), v))
+                        .collect(),
+                    Value::Object(fields) => {
+                        fields.into_iter().map(|(k, v)| (k.into(), v)).collect()
+                    }
                     Value::Null => Vec::new(),
                     other => {
                         let shown = shown(&other);
@@ -69,28 +95,42 @@ fn render(nodes: &[Node], value: &Value, out: &mut String) -> Result<(), Templat
                     }
                 };
                 if elements.is_empty() {
-                    render(none, value, out)?;
+                    render(none, value, scope, out)?;
                 }
-                for element in &elements {
-                    render(each, element, out)?;
+                for (key, element) in elements {
+                    let outside = scope.len();
+                    let key = names.key.iter().map(|name| (name.clone(), key.clone()));
+                    scope.extend(key);
+                    let named = names.element.iter();
+                    scope.extend(named.map(|name| (name.clone(), element.clone())));
+                    render(each, &element, scope, out)?;
+                    scope.truncate(outside);
                 }
             }
             Node::If(calls, then, otherwise) => {
-                let found = evaluate(calls, value)?;
-                render(if is_true(&found) { then } else { otherwise }, value, out)?;
+                let found = evaluate(calls, value, scope)?;
+                let nodes = if is_true(&found) { then } else { otherwise };
+                render(nodes, value, scope, out)?;
             }
         }
     }
     Ok(())
 }
 
-fn evaluate(calls: &[Call], value: &Value) -> Result<Value, TemplateError> {
+fn evaluate(calls: &[Call], value: &Value, scope: &Scope) -> Result<Value, TemplateError> {
     let mut result = None;
     for call in calls {
         let mut arguments = Vec::new();
         for argument in &call.arguments {
             arguments.push(match argument {
                 Argument::Field(path) => field(value, path)?,
+                Argument::Variable(name, path) => {
+                    let named = scope.iter().rev().find(|(known, _)| known == name);
+                    let named = named.ok_or_else(|| {
+                        TemplateError(format!("there is no variable ${name} here"))
+                    })?;
+                    field(&named.1, path)?
+                }
                 Argument::Text(text) => text.as_str().into(),
                 Argument::Number(number) => (*number).into(),
             });
@@ -121,6 +161,9 @@ fn apply(function: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
             let words: Vec<String> = values.iter().map(shown).collect();
             format!("{}\n", words.join(" ")).into()
         }
+        ("printf", [Value::String(form), values @ ..]) => printf::format(form, values)?.into(),
+        ("eq", [one, others @ ..]) if !others.is_empty() => others.contains(one).into(),
+        ("ne", [one, other]) => (one != other).into(),
         ("len", [Value::Array(values)]) => values.len().into(),
         ("len", [Value::Object(fields)]) => fields.len().into(),
         ("len", [Value::String(text)]) => text.len().into(),

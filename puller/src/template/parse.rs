@@ -2,11 +2,13 @@
 
 use std::str::FromStr;
 
-use super::{Argument, Call, Node, Template, TemplateError};
+use super::{Argument, Call, Names, Node, Template, TemplateError};
 
 /// Nobody writes deeper ones.
 const MOST_DEPTH: usize = 16;
-const FUNCTIONS: [&str; 7] = ["json", "index", "len", "join", "lower", "upper", "println"];
+const FUNCTIONS: [&str; 10] = [
+    "json", "index", "len", "join", "lower", "upper", "println", "printf", "eq", "ne",
+];
 
 impl FromStr for Template {
     type Err = TemplateError;
@@ -16,7 +18,7 @@ impl FromStr for Template {
         let (nodes, end) = block(&mut pieces, 0)?;
         match end {
             Stop::Text => Ok(Self(nodes)),
-            Stop::Else => Err(TemplateError("unexpected {{else}}".to_owned())),
+            Stop::Else(_) => Err(TemplateError("unexpected {{else}}".to_owned())),
             Stop::End => Err(TemplateError("unexpected {{end}}".to_owned())),
         }
     }
@@ -75,7 +77,8 @@ fn end_of_action(text: &str) -> Option<usize> {
 /// What ended a block.
 enum Stop {
     Text,
-    Else,
+    /// With what stands behind the word.
+    Else(String),
     End,
 }
 
@@ -100,27 +103,70 @@ fn block(
             .unwrap_or((&action, ""));
         match word {
             "end" => return Ok((nodes, Stop::End)),
-            "else" => return Ok((nodes, Stop::Else)),
-            "range" | "if" => {
-                let calls = calls(rest)?;
-                let (first, end) = block(pieces, depth + 1)?;
-                let second = match end {
-                    Stop::End => Vec::new(),
-                    Stop::Else => match block(pieces, depth + 1)? {
-                        (nodes, Stop::End) => nodes,
-                        _ => return Err(TemplateError(format!("{word} without end"))),
-                    },
-                    Stop::Text => return Err(TemplateError(format!("{word} without end"))),
-                };
-                nodes.push(match word {
-                    "range" => Node::Range(calls, first, second),
-                    _ => Node::If(calls, first, second),
-                });
-            }
+            "else" => return Ok((nodes, Stop::Else(rest.trim().to_owned()))),
+            "range" | "if" => nodes.push(branch(word, rest, pieces, depth)?),
             _ => nodes.push(Node::Show(calls(&action)?)),
         }
     }
     Ok((nodes, Stop::Text))
+}
+
+/// What begins with `range` or `if`, up to its end.
+fn branch(
+    word: &str,
+    rest: &str,
+    pieces: &mut std::vec::IntoIter<Piece>,
+    depth: usize,
+) -> Result<Node, TemplateError> {
+    let endless = || TemplateError(format!("{word} without end"));
+    let (names, rest) = match word {
+        "range" => names(rest)?,
+        _ => (Names::default(), rest),
+    };
+    let calls = calls(rest)?;
+    let (first, end) = block(pieces, depth + 1)?;
+    let second = match end {
+        Stop::End => Vec::new(),
+        Stop::Else(further) if further.is_empty() => match block(pieces, depth + 1)? {
+            (nodes, Stop::End) => nodes,
+            _ => return Err(endless()),
+        },
+        Stop::Else(further) => match further.split_once(char::is_whitespace) {
+            // It has no end of its own.
+            Some(("if", condition)) if depth < MOST_DEPTH => {
+                vec![branch("if", condition, pieces, depth + 1)?]
+            }
+            _ => return Err(TemplateError(format!("else {further:?} is not understood"))),
+        },
+        Stop::Text => return Err(endless()),
+    };
+    Ok(match word {
+        "range" => Node::Range(names, calls, first, second),
+        _ => Node::If(calls, first, second),
+    })
+}
+
+/// `$key, $element :=` or `$element :=` in front of what a range goes over.
+fn names(text: &str) -> Result<(Names, &str), TemplateError> {
+    let Some((names, rest)) = text.split_once(":=").filter(|_| text.starts_with('$')) else {
+        return Ok((Names::default(), text));
+    };
+    let mut found = Vec::new();
+    for name in names.split(',') {
+        let plain = name.trim().strip_prefix('$').filter(|name| is_name(name));
+        let plain = plain.ok_or_else(|| TemplateError(format!("{names:?} is not understood")))?;
+        found.push(plain.to_owned());
+    }
+    let element = found.pop();
+    let key = found.pop();
+    match found.is_empty() {
+        true => Ok((Names { key, element }, rest)),
+        false => Err(TemplateError(format!("{names:?} is not understood"))),
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 fn calls(text: &str) -> Result<Vec<Call>, TemplateError> {
@@ -184,14 +230,16 @@ fn argument(word: &str) -> Result<Argument, TemplateError> {
         if path.is_empty() {
             return Ok(Argument::Field(Vec::new()));
         }
-        let names: Vec<String> = path.split('.').map(str::to_owned).collect();
-        let named = |name: &String| {
-            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        return fields(path).map(Argument::Field).ok_or_else(not_understood);
+    }
+    if let Some(variable) = word.strip_prefix('$') {
+        let (name, path) = match variable.split_once('.') {
+            Some((name, path)) => (name, fields(path)),
+            None => (variable, Some(Vec::new())),
         };
-        return match names.iter().all(named) {
-            true => Ok(Argument::Field(names)),
-            false => Err(not_understood()),
-        };
+        let path = path.filter(|_| name.is_empty() || is_name(name));
+        let path = path.ok_or_else(not_understood)?;
+        return Ok(Argument::Variable(name.to_owned(), path));
     }
     if word.starts_with('"') {
         // Go's strings of this kind and JSON's are the same for what people write.
@@ -206,4 +254,9 @@ fn argument(word: &str) -> Result<Argument, TemplateError> {
     word.parse()
         .map(Argument::Number)
         .map_err(|_| not_understood())
+}
+
+fn fields(path: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = path.split('.').map(str::to_owned).collect();
+    names.iter().all(|name| is_name(name)).then_some(names)
 }

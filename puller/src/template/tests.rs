@@ -42,6 +42,28 @@ fn fields_functions_and_blocks_give_what_docker_gives() {
         ("{{if .State.Error}}bad{{end}}", ""),
         ("a {{- if .Mounts -}} b {{- end}} c", "a c"),
         ("{{\"}}\"}}{{`\\t`}}", "}}\\t"),
+        (
+            "{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}",
+            "a.b=x y;",
+        ),
+        (
+            "{{range $i, $e := .Config.Env}}{{$i}}{{$e}} {{end}}",
+            "0A=1 1B=2 ",
+        ),
+        (
+            "{{range $e := .Config.Env}}{{$.Id}}{{$e}}{{end}}",
+            "abcA=1abcB=2",
+        ),
+        ("{{printf \"%s has %d%%\" .Id .State.Pid}}", "abc has 7%"),
+        (
+            "{{printf \"[%5s|%-5s|%q]\" .Id .Id .Id}}",
+            "[  abc|abc  |\"abc\"]",
+        ),
+        ("{{if eq .State.Status \"running\"}}up{{end}}", "up"),
+        (
+            "{{if .State.Error}}bad{{else if ne .Id \"abc\"}}other{{else}}good{{end}}",
+            "good",
+        ),
     ] {
         assert_eq!(made(template).as_deref(), Ok(text), "{template}");
     }
@@ -62,6 +84,16 @@ fn what_is_wrong_is_refused_with_a_word() {
         ("{{range .Id}}{{end}}", "range"),
         ("{{}}", "not understood"),
         ("{{\"x}}", "unclosed"),
+        ("{{$x}}", "no variable"),
+        (
+            "{{range $a, $b, $c := .Config.Env}}{{end}}",
+            "not understood",
+        ),
+        ("{{range $k := .Config.Env}}{{end}}{{$k}}", "no variable"),
+        ("{{if .Id}}{{else with .Id}}{{end}}", "not understood"),
+        ("{{printf \"%s\"}}", "no value"),
+        ("{{printf \"x\" .Id}}", "too many"),
+        ("{{printf \"%d\" .Id}}", "printf"),
     ] {
         let error = made(template).expect_err(template).to_string();
         assert!(error.contains(word), "{template}: {error}");
@@ -71,7 +103,7 @@ fn what_is_wrong_is_refused_with_a_word() {
 proptest! {
     #[test]
     fn whatever_is_written_is_understood_or_refused(
-        text in "(\\{\\{|\\}\\}|[ .|\"`a-z-]|json|range|if|else|end|\\PC){0,30}",
+        text in "(\\{\\{|\\}\\}|[ .|\"`a-z-]|json|range|if|else|end|\\$k|:=|printf|%|\\PC){0,30}",
     ) {
         let _ = made(&text);
         let plain = !text.contains("{{");
