@@ -307,3 +307,81 @@ fn links_to_what_is_missing_are_followed_where_something_is_to_be_mounted() {
         s.strata.run(&["cp", "box:/data/one", out]).ok();
     }
 }
+
+#[test]
+fn lists_are_printed_as_templates_say() {
+    let s = Living::new();
+    let said = |args: &[&str]| s.strata(args).ok().out();
+    said(&["tag", &s.reference, "localhost/app:1"]);
+    let (repository, tag) = s.reference.rsplit_once(':').expect("a tag");
+    let images = said(&["images", "--format", "{{.Repository}} {{.Tag}}"]);
+    let mut images: Vec<&str> = images.lines().collect();
+    images.sort_unstable();
+    assert_eq!(
+        images,
+        [format!("{repository} {tag}").as_str(), "localhost/app 1"]
+    );
+    let id = said(&["images", "-q"]);
+    let table = said(&[
+        "images",
+        "--format",
+        "table {{.ID}}\\t{{.Tag}}",
+        "localhost/app",
+    ]);
+    let words: Vec<&str> = table.split_whitespace().collect();
+    assert_eq!(words, ["IMAGE", "ID", "TAG", &id, "1"]);
+    let history = said(&[
+        "history",
+        "--format",
+        "{{.CreatedBy}}|{{.ID}}",
+        "localhost/app:1",
+    ]);
+    assert_eq!(
+        history.lines().next(),
+        Some(format!("by hand|{id}").as_str())
+    );
+    s.detached(&["--name", "web"], "exec sleep 1000");
+    let stats = ["stats", "--no-stream", "--format", "{{.Name}} {{.NetIO}}"];
+    assert_eq!(said(&stats), "web --");
+    s.strata(&["images", "--format", "{{.Nope}}"])
+        .refused()
+        .says("Nope");
+}
+
+#[test]
+fn images_are_limited_by_dockers_filters() {
+    let (s, reference) = shell();
+    let said = |args: &[&str]| s.strata.run(args).ok().out();
+    said(&["create", "--name", "box", &reference, "true"]);
+    said(&["commit", "-c", "LABEL tier=front", "box", "made"]);
+    said(&["commit", "-c", "LABEL tier=back", "box"]);
+    let listed = |filters: &[&str]| {
+        let args = [&["images", "--format", "{{.Repository}}"], filters].concat();
+        said(&args)
+    };
+    assert_eq!(listed(&["-f", "dangling=true"]), "<none>");
+    assert_eq!(listed(&["-a", "--filter", "label=tier=front"]), "made");
+    assert_eq!(listed(&["-f", "label=tier"]).lines().count(), 2);
+    assert_eq!(
+        listed(&["-f", "reference=ma*", "-f", "reference=nothing"]),
+        "made"
+    );
+    assert_eq!(
+        listed(&["-f", "before=made", "-f", "dangling=false"])
+            .lines()
+            .count(),
+        1
+    );
+    s.strata
+        .run(&["images", "-f", "since=mada"])
+        .refused()
+        .says("did you mean made");
+    s.strata
+        .run(&["container", "prune", "-f", "--filter", "dangling=true"])
+        .refused();
+    said(&["image", "prune", "-f", "--filter", "dangling=true"]);
+    assert_eq!(listed(&[]).lines().count(), 2);
+    said(&["rm", "box"]);
+    said(&["image", "prune", "-f", "--filter", "dangling=false"]);
+    assert_eq!(listed(&[]), "");
+}

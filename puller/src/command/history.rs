@@ -7,12 +7,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 use strata::store::Image;
 use strata_oci::config::History;
 use strata_oci::digest::Digest;
 
 use super::find::local_image;
-use crate::printer::{self, Format, Table};
+use super::layout::{self, Layout};
+use crate::printer::{self, Table};
 use crate::settings::Settings;
 
 /// How wide a command is in the table unless it is wanted whole: docker's width.
@@ -33,9 +35,9 @@ pub(crate) struct Args {
     #[arg(short = 'H', long, value_name = "BOOL", default_value_t = true, default_missing_value = "true",
         num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
     human: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// How to print: table, json, or a template such as '{{.CreatedBy}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Layout,
     /// Name, id or beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
@@ -66,7 +68,10 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     if let Some(last) = steps.first_mut() {
         last.id = Some(&image.id);
     }
-    if args.format == Format::Json {
+    if let Layout::Template { table, template } = &args.format {
+        let rows: Vec<Value> = steps.iter().map(|step| row(&image, step, &args)).collect();
+        layout::print(*table, template, &HEADINGS, &rows)?;
+    } else if args.format == Layout::Json {
         printer::json(&steps)?;
     } else if args.quiet {
         for step in &steps {
@@ -118,6 +123,36 @@ fn id(image: &Image, step: &Step, whole: bool) -> String {
     }
 }
 
+/// docker's names of the columns, and their headings.
+const HEADINGS: [(&str, &str); 6] = [
+    ("ID", "IMAGE"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedBy", "CREATED BY"),
+    ("Size", "SIZE"),
+    ("Comment", "COMMENT"),
+];
+
+/// What a template may name of a step.
+fn row(image: &Image, step: &Step, args: &Args) -> Value {
+    let time = step.created.and_then(printer::parse_rfc3339);
+    json!({
+        "ID": id(image, step, args.no_trunc),
+        "CreatedSince": time.map_or_else(|| "N/A".to_owned(), printer::ago),
+        "CreatedAt": time.map_or_else(|| "N/A".to_owned(), printer::rfc3339),
+        "CreatedBy": command(step.created_by, args.no_trunc),
+        "Size": size(step, args),
+        "Comment": step.comment,
+    })
+}
+
+fn size(step: &Step, args: &Args) -> String {
+    match args.human {
+        true => printer::size(step.size),
+        false => step.size.to_string(),
+    }
+}
+
 fn table(image: &Image, steps: &[Step], args: &Args) -> Table {
     let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
     for step in steps {
@@ -127,15 +162,11 @@ fn table(image: &Image, steps: &[Step], args: &Args) -> Table {
             (Some(time), false) => printer::rfc3339(time),
             (None, _) => "N/A".to_owned(),
         };
-        let size = match args.human {
-            true => printer::size(step.size),
-            false => step.size.to_string(),
-        };
         table.row([
             id(image, step, args.no_trunc),
             created,
             command(step.created_by, args.no_trunc),
-            size,
+            size(step, args),
             step.comment.to_owned(),
         ]);
     }

@@ -4,10 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 use strata::store::{Image, Name, Target};
 
-use crate::printer::{self, Format, Table};
+use super::layout::{self, Layout};
+use crate::printer::{self, Table};
 use crate::settings::Settings;
+
+mod filter;
+
+use filter::Filter;
 
 /// List images
 #[derive(clap::Args)]
@@ -21,9 +27,15 @@ pub(crate) struct Args {
     /// Also the digests that the names were resolved to
     #[arg(long)]
     digests: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    /// docker's word for its builds' intermediate images, of which there are none here
+    #[arg(short, long = "all")]
+    _all: bool,
+    /// Only what this lets through: dangling=true, reference=FORM, label=KEY[=VALUE], before=IMAGE or since=IMAGE
+    #[arg(short = 'f', long = "filter", value_name = "FILTER")]
+    filters: Vec<Filter>,
+    /// How to print: table, json, or a template such as '{{.Repository}}:{{.Tag}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Layout,
     /// Only names of this REPOSITORY[:TAG]; * and ? stand for any characters but /
     #[arg(value_name = "REF")]
     filter: Option<String>,
@@ -52,7 +64,8 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
-    let mut images = settings.open_store()?.images()?;
+    let store = settings.open_store()?;
+    let mut images = store.images()?;
     images.sort_by_key(|image| std::cmp::Reverse(created(image)));
     if let Some(filter) = &args.filter {
         for image in &mut images {
@@ -60,7 +73,12 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
         images.retain(|image| !image.references.is_empty());
     }
-    if args.format == Format::Json {
+    filter::keep(&store, &mut images, &args.filters)?;
+    if let Layout::Template { table, template } = &args.format {
+        let lines = images.iter().flat_map(lines);
+        let rows: Vec<Value> = lines.map(|line| row(line, args.no_trunc)).collect();
+        layout::print(*table, template, &HEADINGS, &rows)?;
+    } else if args.format == Layout::Json {
         let listed: Vec<Listed> = images.iter().map(listed).collect();
         printer::json(&listed)?;
     } else if args.quiet {
@@ -72,6 +90,30 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         table(&images, &args).print();
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// docker's names of the columns, and their headings.
+const HEADINGS: [(&str, &str); 7] = [
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+];
+
+/// What a template may name of a line.
+fn row(line: Line<'_>, whole: bool) -> Value {
+    json!({
+        "Repository": line.repository,
+        "Tag": line.tag,
+        "Digest": line.digest,
+        "ID": id(line.image, whole),
+        "CreatedSince": printer::ago(created(line.image)),
+        "CreatedAt": printer::rfc3339(created(line.image)),
+        "Size": printer::size(line.image.size()),
+    })
 }
 
 fn table(images: &[Image], args: &Args) -> Table {

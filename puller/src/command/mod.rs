@@ -22,6 +22,7 @@ pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+mod layout;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logout;

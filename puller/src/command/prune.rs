@@ -1,8 +1,10 @@
 //! What the commands that prune share: their words, the question before, and what they print.
 
+use std::str::FromStr;
+
 use anyhow::{Result, ensure};
 use strata::store::containers::Container;
-use strata::store::{Filter, PruneOptions, Removed};
+use strata::store::{Filter, FilterError, PruneOptions, Removed};
 
 use super::images::familiar;
 use crate::{printer, prompt};
@@ -13,20 +15,62 @@ pub(crate) struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Only what this lets through: until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]
+    /// Only what this lets through: until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]; of images also dangling=BOOL
     #[arg(long, value_name = "FILTER")]
-    filter: Vec<Filter>,
+    filter: Vec<Only>,
     /// Only tell what would go
     #[arg(long)]
     dry_run: bool,
 }
 
+/// A filter, or docker's other word for all images or those without names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Only {
+    Filter(Filter),
+    Dangling(bool),
+}
+
+impl FromStr for Only {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        Ok(match text {
+            "dangling=true" | "dangling=1" => Self::Dangling(true),
+            "dangling=false" | "dangling=0" => Self::Dangling(false),
+            _ => Self::Filter(text.parse()?),
+        })
+    }
+}
+
 impl PruneArgs {
     /// The same for the library.
-    pub(crate) fn options(&self, all: bool) -> PruneOptions {
+    ///
+    /// # Errors
+    /// A filter that is for images alone.
+    pub(crate) fn options(&self, all: bool) -> Result<PruneOptions> {
+        let of_images = self.dangling().is_some();
+        ensure!(!of_images, "--filter dangling= is for `strata image prune`");
+        Ok(self.options_of_images(all))
+    }
+
+    /// Whether images without names alone are asked for, or all.
+    pub(crate) fn dangling(&self) -> Option<bool> {
+        let asked = self.filter.iter().rev();
+        asked.into_iter().find_map(|only| match only {
+            Only::Dangling(asked) => Some(*asked),
+            Only::Filter(_) => None,
+        })
+    }
+
+    /// The same where `all` says already what is asked for of images.
+    pub(crate) fn options_of_images(&self, all: bool) -> PruneOptions {
+        let filters = self.filter.iter().filter_map(|only| match only {
+            Only::Filter(filter) => Some(filter.clone()),
+            Only::Dangling(_) => None,
+        });
         PruneOptions {
             all,
-            filters: self.filter.clone(),
+            filters: filters.collect(),
             dry_run: self.dry_run,
         }
     }

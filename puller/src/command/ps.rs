@@ -9,6 +9,7 @@ use strata::run::config::Config;
 use strata::store::containers::{Container, Kind, State};
 use strata::store::{Store, disk_usage};
 
+use super::layout::{self, Layout};
 use crate::printer;
 use crate::settings::Settings;
 
@@ -16,7 +17,6 @@ mod filter;
 mod format;
 
 use filter::Filter;
-use format::Format;
 
 /// List containers
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     size: bool,
     /// How to print: table, json, or a template such as '{{.ID}} {{.Names}}' or 'table {{.Names}}\t{{.Status}}'
     #[arg(long, value_name = "FORMAT", default_value = "table")]
-    format: Format,
+    format: Layout,
 }
 
 /// One container as JSON. Times are RFC 3339, sizes bytes.
@@ -77,15 +77,15 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if let Format::Template { table, template } = &args.format {
+    if let Layout::Template { table, template } = &args.format {
         let rows: Vec<_> = containers
             .iter()
             .map(|c| format::row(&store, c, &args))
             .collect();
-        format::print(*table, template, &rows)?;
+        layout::print(*table, template, &format::HEADINGS, &rows)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if args.format == Format::Json {
+    if args.format == Layout::Json {
         let listed: Vec<Listed> = containers
             .iter()
             .map(|container| listed(&store, container, args.size))

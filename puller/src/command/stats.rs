@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
+use serde_json::{Value, json};
 use strata::run::cgroup::Cgroup;
 use strata::run::usage::{Usage, machine_memory, usage};
 use strata::store::Store;
@@ -13,6 +14,7 @@ use strata::store::containers::{Container, Kind, State};
 use strata::userns::Privilege;
 
 use super::containers::find;
+use super::layout::{self, Layout};
 use crate::printer;
 use crate::settings::Settings;
 
@@ -28,9 +30,9 @@ pub(crate) struct Args {
     /// Whole ids
     #[arg(long)]
     no_trunc: bool,
-    /// How to print
-    #[arg(long, value_enum, default_value_t)]
-    format: printer::Format,
+    /// How to print: table, json, or a template such as '{{.Name}}: {{.CPUPerc}}'
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Layout,
     /// Names or ids [default: all that run]
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -67,9 +69,13 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
             .iter()
             .map(|(c, usage, cpu)| row(c, usage, *cpu))
             .collect();
-        match args.format {
-            printer::Format::Json => printer::json(&rows)?,
-            printer::Format::Table => table(&rows, args.no_trunc),
+        match &args.format {
+            Layout::Json => printer::json(&rows)?,
+            Layout::Table => table(&rows, args.no_trunc),
+            Layout::Template { table, template } => {
+                let cells = rows.iter().map(|row| named(row, args.no_trunc));
+                layout::print(*table, template, &HEADINGS, &cells.collect::<Vec<_>>())?;
+            }
         }
         if args.no_stream {
             return Ok(ExitCode::SUCCESS);
@@ -131,6 +137,60 @@ fn row<'a>(container: &'a Container, usage: &Usage, cpu_percent: f64) -> Shown<'
     }
 }
 
+/// docker's names of the columns, and their headings.
+const HEADINGS: [(&str, &str); 9] = [
+    ("Container", "CONTAINER"),
+    ("ID", "CONTAINER ID"),
+    ("Name", "NAME"),
+    ("CPUPerc", "CPU %"),
+    ("MemUsage", "MEM USAGE / LIMIT"),
+    ("MemPerc", "MEM %"),
+    ("NetIO", "NET I/O"),
+    ("BlockIO", "BLOCK I/O"),
+    ("PIDs", "PIDS"),
+];
+
+/// What a template may name of a row. The network is the host's, so that no part of it is the container's alone.
+fn named(row: &Shown, whole: bool) -> Value {
+    let [id, name, cpu, memory, memory_percent, block, pids] = cells(row, whole);
+    json!({
+        "Container": id,
+        "ID": id,
+        "Name": name,
+        "CPUPerc": cpu,
+        "MemUsage": memory,
+        "MemPerc": memory_percent,
+        "NetIO": "--",
+        "BlockIO": block,
+        "PIDs": pids,
+    })
+}
+
+/// The table's columns.
+fn cells(row: &Shown, whole: bool) -> [String; 7] {
+    let id = match whole {
+        true => row.id,
+        false => &row.id[..row.id.len().min(12)],
+    };
+    [
+        id.to_owned(),
+        row.name.to_owned(),
+        format!("{:.2}%", row.cpu_percent),
+        format!(
+            "{} / {}",
+            binary(row.memory_usage),
+            binary(row.memory_limit)
+        ),
+        format!("{:.2}%", row.memory_percent),
+        format!(
+            "{} / {}",
+            printer::size(row.block_read),
+            printer::size(row.block_written)
+        ),
+        row.pids.to_string(),
+    ]
+}
+
 fn table(rows: &[Shown], whole: bool) {
     let mut table = printer::Table::new(&[
         "CONTAINER ID",
@@ -142,28 +202,7 @@ fn table(rows: &[Shown], whole: bool) {
         "PIDS",
     ]);
     for row in rows {
-        let id = if whole {
-            row.id
-        } else {
-            &row.id[..row.id.len().min(12)]
-        };
-        table.row([
-            id.to_owned(),
-            row.name.to_owned(),
-            format!("{:.2}%", row.cpu_percent),
-            format!(
-                "{} / {}",
-                binary(row.memory_usage),
-                binary(row.memory_limit)
-            ),
-            format!("{:.2}%", row.memory_percent),
-            format!(
-                "{} / {}",
-                printer::size(row.block_read),
-                printer::size(row.block_written)
-            ),
-            row.pids.to_string(),
-        ]);
+        table.row(cells(row, whole));
     }
     table.print();
 }

@@ -15,10 +15,11 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    let options = args.prune.options(false)?;
     let warning = "This will remove all stopped containers.";
     args.prune.confirm("container prune", warning)?;
     let store = settings.open_store()?;
-    let pruned = store.prune_containers(&args.prune.options(false))?;
+    let pruned = store.prune_containers(&options)?;
     let bytes = args.prune.containers(&pruned);
     args.prune.total(bytes);
     Ok(ExitCode::SUCCESS)

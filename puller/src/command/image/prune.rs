@@ -20,13 +20,15 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    let warning = match args.all {
+    // docker lets the filter decide.
+    let all = args.prune.dangling().map_or(args.all, |dangling| !dangling);
+    let warning = match all {
         true => "This will remove all images without at least one container associated to them.",
         false => "This will remove all dangling images.",
     };
     args.prune.confirm("image prune", warning)?;
     let store = settings.open_store()?;
-    let removed = store.prune_images(&args.prune.options(args.all))?;
+    let removed = store.prune_images(&args.prune.options_of_images(all))?;
     args.prune.images(&removed);
     args.prune.total(removed.freed);
     Ok(ExitCode::SUCCESS)

@@ -1,8 +1,5 @@
-//! `--format` of `strata ps`: docker's templates, with docker's names for what there is of a container.
+//! What templates of `strata ps --format` may name: docker's names for what there is of a container.
 
-use std::str::FromStr;
-
-use anyhow::Result;
 use serde_json::{Value, json};
 use strata::run::config::{Config, Network, Source};
 use strata::store::Store;
@@ -10,46 +7,9 @@ use strata::store::containers::Container;
 
 use super::{Args, command, id, size, status};
 use crate::printer;
-use crate::template::{Template, TemplateError};
-
-/// How containers are listed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-    /// As somebody wishes, in aligned columns with headings or not.
-    Template {
-        /// With columns, which tabulators separate.
-        table: bool,
-        /// A line.
-        template: Template,
-    },
-}
-
-impl FromStr for Format {
-    type Err = TemplateError;
-
-    fn from_str(text: &str) -> Result<Self, TemplateError> {
-        let text = text.trim();
-        let (table, rest) = match text.strip_prefix("table ") {
-            Some(rest) => (true, rest.trim_start()),
-            None => (false, text),
-        };
-        match text {
-            "" | "table" => Ok(Self::Table),
-            "json" => Ok(Self::Json),
-            _ => Ok(Self::Template {
-                table,
-                template: rest.replace("\\t", "\t").replace("\\n", "\n").parse()?,
-            }),
-        }
-    }
-}
 
 /// docker's names of the columns, and their headings.
-const HEADINGS: [(&str, &str); 14] = [
+pub(super) const HEADINGS: [(&str, &str); 14] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
@@ -99,46 +59,4 @@ pub(super) fn row(store: &Store, container: &Container, args: &Args) -> Value {
             Network::None => "none",
         },
     })
-}
-
-/// Prints a line for each row.
-pub(super) fn print(table: bool, template: &Template, rows: &[Value]) -> Result<()> {
-    if !table {
-        for row in rows {
-            printer::line(template.render(row)?);
-        }
-        return Ok(());
-    }
-    let headings: Value = HEADINGS
-        .iter()
-        .map(|(name, heading)| (*name, *heading))
-        .collect();
-    let headings = template.render(&headings)?;
-    let headings: Vec<&str> = headings.split('\t').collect();
-    let mut table = printer::Table::new(&headings);
-    for row in rows {
-        table.row(template.render(row)?.split('\t').map(str::to_owned));
-    }
-    table.print();
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formats_are_words_or_templates() {
-        let read = |text: &str| text.parse::<Format>();
-        assert_eq!(read("table"), Ok(Format::Table));
-        assert_eq!(read("json"), Ok(Format::Json));
-        let columns = read("table {{.ID}}\\t{{.Names}}").expect("understood");
-        let Format::Template { table, template } = columns else {
-            panic!("a template");
-        };
-        let row = json!({ "ID": "a", "Names": "b" });
-        assert!(table);
-        assert_eq!(template.render(&row).as_deref(), Ok("a\tb"));
-        assert!(read("{{.ID").is_err());
-    }
 }

@@ -24,6 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
+    let options = args.prune.options(args.all)?;
     let warning = match args.all {
         true => {
             "This will remove:\n  - all stopped containers\n  - all images without at least one container \
@@ -39,7 +40,6 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         printer::message("there are no volumes to remove");
     }
     let store = settings.open_store()?;
-    let options = args.prune.options(args.all);
     let containers = store.prune_containers(&options)?;
     let mut bytes = args.prune.containers(&containers);
     // Images under containers that would go are not counted in a dry run: they are there.
