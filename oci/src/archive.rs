@@ -40,6 +40,8 @@ pub(crate) enum Entry {
     File { offset: u64, size: u64 },
     /// A symbolic link's target.
     Link(String),
+    /// A hard link's target, named from the top of the tar.
+    HardLink(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -160,6 +162,7 @@ impl DockerArchive {
                     let directory = Path::new(&path).parent().unwrap_or(Path::new(""));
                     path = normal(&directory.join(target));
                 }
+                Some(Entry::HardLink(target)) => path = normal(Path::new(target)),
                 None => return Err(self.refuse(format!("{path} is named but is not in it"))),
             }
         }
@@ -198,7 +201,7 @@ pub(crate) fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
     file.seek(SeekFrom::Start(0))?;
     let mut entries = HashMap::new();
     for entry in tar::Archive::new(file).entries_with_seek()? {
-        let entry = entry?;
+        let entry = entry.map_err(|error| unreadable(error, entries.is_empty()))?;
         let path = normal(&entry.path()?);
         let kind = entry.header().entry_type();
         let indexed = if kind.is_file() {
@@ -208,6 +211,8 @@ pub(crate) fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
             }
         } else if let (true, Some(target)) = (kind.is_symlink(), entry.link_name()?) {
             Entry::Link(target.to_string_lossy().into_owned())
+        } else if let (true, Some(target)) = (kind.is_hard_link(), entry.link_name()?) {
+            Entry::HardLink(target.to_string_lossy().into_owned())
         } else {
             continue;
         };
@@ -217,6 +222,19 @@ pub(crate) fn index(mut file: &File) -> io::Result<HashMap<String, Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// What the tar reader says quotes the bytes that it stumbles over, which may be those of any file: not said.
+fn unreadable(error: io::Error, first: bool) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::Other | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
+            io::Error::other(match first {
+                true => "it is no tar archive",
+                false => "one of its tar headers is damaged",
+            })
+        }
+        _ => error,
+    }
 }
 
 /// A name without what everyone leaves out: skopeo writes `docker.io/library/debian:12`, docker
@@ -299,6 +317,37 @@ mod tests {
         }
         let error = archive.image(Some("app:v2")).expect_err("absent");
         assert!(error.to_string().contains("app:v1"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_may_be_a_hard_link_to_another() {
+        let (_dir, path) = archive(|builder| {
+            file(builder, "a/layer.tar", b"layer");
+            let mut link = tar::Header::new_gnu();
+            link.set_entry_type(tar::EntryType::Link);
+            link.set_size(0);
+            builder
+                .append_link(&mut link, "b/layer.tar", "a/layer.tar")
+                .expect("link");
+            file(builder, "c.json", config().as_bytes());
+            let listing = br#"[{"Config":"c.json","Layers":["a/layer.tar","b/layer.tar"]}]"#;
+            file(builder, "manifest.json", listing);
+        });
+        let image = DockerArchive::open(path).expect("open").image(None);
+        let layers = image.expect("image").layers;
+        assert_eq!((layers[0], layers[0].size), (layers[1], 5));
+    }
+
+    #[test]
+    fn what_is_no_archive_is_not_quoted() {
+        let text = "root:x:0:0:secret words\n".repeat(100);
+        let (_dir, path) = archive_of_bytes(text.as_bytes());
+        let error = DockerArchive::open(path).expect_err("no archive");
+        let told = error.to_string();
+        assert!(
+            told.contains("no tar archive") && !told.contains("secret"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -14,11 +14,11 @@ use lzma_rust2::XzReader;
 use crate::layer::Limits;
 
 /// Memory for the dictionary of an xz file, in KiB: `xz -9` asks for 64 MiB (xz(1), "Memory usage").
-const XZ_MEMORY: u32 = 256 << 10;
+pub(crate) const XZ_MEMORY: u32 = 256 << 10;
 /// From here on the ratio is looked at: a small archive does no harm by it.
 const RATIO_FROM: u64 = 1 << 30;
 /// As many bytes as the longest sign of a format has.
-const MAGIC: usize = 6;
+pub(crate) const MAGIC: usize = 6;
 
 /// How something is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl Compressed {
         }))
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",

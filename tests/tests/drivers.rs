@@ -1,6 +1,7 @@
 //! The drivers: each gives the same tree and the same containers; the best one that works is taken, with a word.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ fn image() -> Image {
         Entry::dir("data/sub/"),
         Entry::file("data/sub/three", "three\n"),
         Entry::fifo("data/pipe"),
+        Entry::dir("closed/").mode(0o700).owner(33, 33).mtime(77),
+        Entry::file("closed/old", "old"),
     ];
     let high = [
         // No entry for data: its mode and owner are those of the layer below.
@@ -37,6 +40,13 @@ fn image() -> Image {
         Entry::opaque("data/sub"),
         Entry::file("data/sub/new", "new\n"),
         Entry::symlink("data/link", "/data/one"),
+        // Nor for closed: only what is in it is another.
+        Entry::opaque("closed"),
+        Entry::file("closed/new", "new"),
+        // There is nothing to remove.
+        Entry::dir("fresh/"),
+        Entry::whiteout("fresh", "never"),
+        Entry::file("fresh/file", "x"),
     ];
     Image::with_config(
         &[shell_layer(), Layer::of(&low), Layer::of(&high)],
@@ -105,6 +115,11 @@ fn every_driver_mounts_the_same_tree() {
     let (_, first) = &trees[0];
     assert_eq!(first.get("data").expect("there").mode, 0o1777);
     assert_eq!(first.get("data").expect("there").owner, (33, 33));
+    let closed = first.get("closed").expect("there");
+    assert_eq!(
+        (closed.mode, closed.owner, closed.mtime.0),
+        (0o700, (33, 33), 77)
+    );
     let same = &first.get("data/same").expect("there").same_as;
     assert_eq!(same.as_deref(), Some(Path::new("data/one")));
     for (path, there) in [
@@ -112,6 +127,10 @@ fn every_driver_mounts_the_same_tree() {
         ("data/sub/three", false),
         ("data/sub/new", true),
         ("data/pipe", true),
+        ("closed/old", false),
+        ("closed/new", true),
+        ("fresh/file", true),
+        ("fresh/never", false),
     ] {
         assert_eq!(first.get(path).is_some(), there, "{path}");
     }
@@ -121,6 +140,41 @@ fn every_driver_mounts_the_same_tree() {
     }
     scene.assert_no_containers();
     assert_no_servers(scene.place.path());
+}
+
+#[test]
+fn an_image_without_layers_is_mounted_by_every_driver() {
+    let (scene, reference) = pulled(&Image::new(&[]));
+    for driver in DRIVERS {
+        for options in [&["mount", "--ro"][..], &["mount"]] {
+            let args = [&["--driver", driver], options, &[&reference]].concat();
+            let path = PathBuf::from(scene.strata.run(&args).ok().out());
+            assert_eq!(fs::read_dir(&path).expect("list").count(), 0, "{driver}");
+            let path = path.to_str().expect("text");
+            scene.strata.run(&["umount", path]).ok();
+        }
+    }
+    assert_no_servers(scene.place.path());
+}
+
+#[test]
+fn an_opaque_root_keeps_what_the_root_below_it_is() {
+    let low = [
+        Entry::dir("./").mode(0o751).mtime(77),
+        Entry::file("old", "x"),
+    ];
+    let high = [Entry::file(".wh..wh..opq", ""), Entry::file("new", "x")];
+    let (scene, reference) = pulled(&Image::new(&[Layer::of(&low), Layer::of(&high)]));
+    for driver in DRIVERS {
+        let args = ["--driver", driver, "mount", "--ro", &reference];
+        let path = scene.strata.run(&args).ok().out();
+        let names = fs::read_dir(&path).expect("list");
+        let names: Vec<_> = names.map(|e| e.expect("entry").file_name()).collect();
+        assert_eq!(names, ["new"], "{driver}");
+        let mode = fs::metadata(&path).expect("stat").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o751, "{driver}");
+        scene.strata.run(&["umount", &path]).ok();
+    }
 }
 
 #[test]

@@ -138,4 +138,12 @@ fn what_cannot_be_exported_is_refused_and_a_file_that_is_there_stays() {
     s.strata
         .run(&["export", "-o", "/nonexistent/x.tar", &reference])
         .refused();
+    let directory = s.place.dir("directory").display().to_string();
+    for command in ["export", "save"] {
+        s.strata
+            .run(&[command, "-o", &directory, &reference])
+            .refused()
+            .says("is a directory");
+    }
+    assert!(!Path::new(&format!("{directory}.part")).exists());
 }

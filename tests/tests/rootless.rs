@@ -35,12 +35,18 @@ fn setup(id: u32) -> Setup {
         Entry::file("data/sub/three", "three\n"),
         Entry::dir("gone/"),
         Entry::file("gone/file", "x"),
+        // Neither can be made without root.
+        Entry::device("data/null", 1, 3),
+        Entry::hardlink("data/null-too", "data/null"),
     ];
     let marks = [
         Entry::whiteout("data", "two"),
         Entry::opaque("data/sub"),
         Entry::file("data/sub/new", "new\n"),
         Entry::file(".wh.gone", ""),
+        Entry::dir("fresh/"),
+        Entry::whiteout("fresh", "never-there"),
+        Entry::file("fresh/file", "x"),
     ];
     let image = Image::with_config(
         &[shell_layer(), Layer::of(&files), Layer::of(&marks)],
@@ -72,10 +78,13 @@ fn an_ordinary_user_pulls_runs_and_removes() {
     assert_eq!(pulled.fetched(), 3);
     assert_eq!(s.strata.pull(&s.reference).fetched(), 0);
     let out = s
-        .sh("id -u; cat one; ls /data /data/sub; ls -d /gone 2>/dev/null; pwd")
+        .sh("id -u; cat one; ls /data /data/sub /fresh; ls -d /gone 2>/dev/null; pwd")
         .ok()
         .out();
-    assert_eq!(out, "0\none\n/data:\none\nsub\n\n/data/sub:\nnew\n/data");
+    assert_eq!(
+        out,
+        "0\none\n/data:\none\nsub\n\n/data/sub:\nnew\n\n/fresh:\nfile\n/data"
+    );
     let change =
         "echo changed > one; rm -r sub; mkdir sub; echo mine > sub/mine; cat one sub/*; ls sub";
     assert_eq!(s.sh(change).ok().out(), "changed\nmine\nmine");

@@ -402,6 +402,36 @@ fn layers_of_a_docker_archive_may_be_compressed_in_any_way_that_docker_takes() {
 }
 
 #[test]
+fn layers_that_are_not_passed_on_and_those_that_no_media_type_names_are_loaded_and_pulled() {
+    let t = Saving::new();
+    let mut layers = t.image.layers.clone();
+    layers[0].media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+    for (layer, program) in layers.iter_mut().zip(["bzip2", "xz"]) {
+        let mut tar = Vec::new();
+        let mut gzip = flate2::read::GzDecoder::new(&layer.blob[..]);
+        gzip.read_to_end(&mut tar).expect("gzip");
+        layer.blob = filtered(program, &tar);
+        layer.digest = strata_oci::Digest::of(&layer.blob);
+    }
+    let image = Image::of_config(&layers, t.image.config.clone());
+    let (path, file) = t.path("layout");
+    image
+        .write_layout(&path, "example.test/own:1")
+        .expect("written");
+    let store = Strata::at(
+        t.s.strata.program().to_owned(),
+        t.s.place.join("layout-store"),
+    );
+    let told = loaded(store.run(&["load", "-q", "-i", &file]));
+    assert_eq!(told, ["Loaded image: example.test/own:1"]);
+    t.assert_has(&store, "example.test/own:1");
+    let fresh = t.s.fresh_store();
+    let reference = t.s.push(&image, "v2");
+    fresh.pull(&reference);
+    t.assert_has(&fresh, &reference);
+}
+
+#[test]
 fn several_images_and_names_go_into_one_archive() {
     let t = Saving::new();
     let other = t.s.push(&image(2), "v2");
@@ -465,6 +495,8 @@ fn what_cannot_be_saved_or_loaded_is_refused_and_leaves_nothing() {
         .refused()
         .says("digest");
     assert!(!path.exists());
+    let part = path.with_file_name("refused.tar.part");
+    assert!(!part.exists(), "what nobody takes up");
     let fresh = t.s.fresh_store();
     let mut altered = whole.clone();
     let middle = whole.len() / 2;

@@ -121,6 +121,8 @@ fn upper_layers_delete_and_replace_as_others_do() {
         Entry::file("again/old", "old"),
         Entry::dir("usr/").mode(0o751).mtime(88),
         Entry::dir("usr/share/").mode(0o705).mtime(99),
+        Entry::dir("closed/").mode(0o700).owner(9, 9).mtime(66),
+        Entry::file("closed/old", "old"),
     ];
     let middle = [
         Entry::whiteout("etc", "deleted"),
@@ -142,6 +144,12 @@ fn upper_layers_delete_and_replace_as_others_do() {
         Entry::dir("again/").mode(0o700),
         Entry::file("again/new", "new"),
         Entry::whiteout("usr/share", "nothing-like-this"),
+        // No entry for the directory: it stays what it is.
+        Entry::opaque("closed"),
+        Entry::file("closed/new", "new"),
+        Entry::dir("fresh/"),
+        Entry::whiteout("fresh", "nothing-like-this"),
+        Entry::file("fresh/new", "new"),
     ];
     let layers = [lower.as_slice(), &middle, &upper].map(Layer::of);
     let (ours, theirs) = both(&s, &Image::new(&layers));
@@ -152,11 +160,15 @@ fn upper_layers_delete_and_replace_as_others_do() {
         "gone",
         "again/old",
         "becomes-file/x",
+        "closed/old",
+        "fresh/nothing-like-this",
     ] {
         assert!(ours.get(gone).is_none(), "{gone} should be gone");
     }
     let etc = ours.get("etc").expect("there");
     assert_eq!((etc.mode, etc.owner, etc.mtime.0), (0o700, (9, 9), 77));
+    let closed = ours.get("closed").expect("there");
+    assert_eq!((closed.mode, closed.owner), (0o700, (9, 9)));
     let share = ours.get("usr/share").expect("there");
     assert_eq!((share.mode, share.mtime.0), (0o705, 99));
     ours.assert_same(&theirs);

@@ -270,7 +270,7 @@ impl Layout {
                 file.seek(SeekFrom::Start(offset))?;
                 Ok((file, offset, size))
             }
-            Some(Entry::Link(_)) => Err(io::Error::new(
+            Some(Entry::Link(_) | Entry::HardLink(_)) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a symbolic link",
             )),

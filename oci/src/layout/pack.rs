@@ -30,6 +30,8 @@ pub struct ArchiveWriter {
     /// An earlier try began it.
     resumed: bool,
     named: bool,
+    /// What is there of it without being whole stays for the next try.
+    keep: bool,
 }
 
 /// What goes into an archive.
@@ -47,8 +49,12 @@ pub struct Contents<'a> {
 
 impl ArchiveWriter {
     /// Begins the archive that will be at `target`, or takes up what an earlier try has left of the same one:
-    /// everything but the blobs' bytes is written.
-    pub fn create(target: impl Into<PathBuf>, contents: &Contents<'_>) -> io::Result<Self> {
+    /// everything but the blobs' bytes is written. What a failure leaves of it is for the next try if that may `keep` it.
+    pub fn create(
+        target: impl Into<PathBuf>,
+        contents: &Contents<'_>,
+        keep: bool,
+    ) -> io::Result<Self> {
         let target = target.into();
         let mut plan = Plan::default();
         let mut index = write::empty_index();
@@ -86,21 +92,24 @@ impl ArchiveWriter {
         }
         let (file, part) = open_part(&target)?;
         let resumed = plan.is_begun_in(&file)?;
-        if !resumed {
-            file.set_len(0)?;
-            for (at, bytes) in &plan.pieces {
-                file.write_all_at(bytes, *at)?;
-            }
-            file.set_len(plan.len())?;
-        }
-        Ok(Self {
+        let writer = Self {
             target,
             part,
             file,
             spans,
             resumed,
             named: false,
-        })
+            keep,
+        };
+        if !resumed {
+            let file = &writer.file;
+            file.set_len(0)?;
+            for (at, bytes) in &plan.pieces {
+                file.write_all_at(bytes, *at)?;
+            }
+            file.set_len(plan.len())?;
+        }
+        Ok(writer)
     }
 
     /// How many bytes of a blob an earlier try may have left, as guesses: the digest says whether one is right.
@@ -267,7 +276,8 @@ fn is_ours(file: &File, part: &Path) -> io::Result<bool> {
 
 impl Drop for ArchiveWriter {
     fn drop(&mut self) {
-        if !self.named && !self.is_worth_keeping() {
+        let stays = self.named || (self.keep && self.is_worth_keeping());
+        if !stays {
             // What stays is only in the way until the next try takes it up.
             let _ = fs::remove_file(&self.part);
         }
@@ -323,7 +333,7 @@ mod tests {
             absent,
             docker: None,
         };
-        let writer = ArchiveWriter::create(path, &all).expect("create");
+        let writer = ArchiveWriter::create(path, &all, true).expect("create");
         let file = writer.file().expect("file");
         for content in contents.iter().rev() {
             let span = writer.span(&Digest::of(content)).expect("a place");
@@ -390,7 +400,7 @@ mod tests {
             blobs: &blobs,
             ..Contents::default()
         };
-        ArchiveWriter::create(path, &all).expect("create")
+        ArchiveWriter::create(path, &all, true).expect("create")
     }
 
     fn put(writer: &ArchiveWriter, content: &[u8], bytes: usize) {
@@ -450,10 +460,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_to_be_taken_up_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a.tar");
+        let one = large(1);
+        let blobs = [blob(&one)];
+        let contents = Contents {
+            blobs: &blobs,
+            ..Contents::default()
+        };
+        for (keep, left) in [(true, 1), (false, 0)] {
+            let writer = ArchiveWriter::create(&path, &contents, keep).expect("create");
+            put(&writer, &one, one.len());
+            drop(writer);
+            assert_eq!(fs::read_dir(dir.path()).expect("list").count(), left);
+        }
+    }
+
+    #[test]
     fn an_archive_that_nothing_came_into_leaves_nothing() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("a.tar");
-        drop(ArchiveWriter::create(&path, &Contents::default()).expect("create"));
+        drop(ArchiveWriter::create(&path, &Contents::default(), true).expect("create"));
         assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -31,6 +31,9 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         args.output.is_some() || !io::stdout().is_terminal(),
         "an archive is not for a terminal: use -o, or redirect the output"
     );
+    if let Some(file) = &args.output {
+        is_no_directory(file)?;
+    }
     let store = settings.open_store()?;
     let stack = stack(&store, &args.name)?;
     let namespace = store.unpack_options().xattrs;
@@ -53,10 +56,24 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
                 let _ = fs::remove_file(&part);
                 return Err(error);
             }
-            fs::rename(&part, file).with_context(shown)?;
+            let named = fs::rename(&part, file);
+            if named.is_err() {
+                let _ = fs::remove_file(&part);
+            }
+            named.with_context(shown)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a directory where a file is to be written, before all of it is.
+pub(super) fn is_no_directory(file: &Path) -> Result<()> {
+    ensure!(
+        !file.is_dir(),
+        "{} is a directory: name the file to write",
+        file.display()
+    );
+    Ok(())
 }
 
 /// What shows.

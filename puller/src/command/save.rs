@@ -11,6 +11,7 @@ use strata::copy::{ArchiveKind, Copier, CopyOptions, Source, Target};
 use strata::progress::Progress;
 use strata::store::{Image, Name, Store};
 
+use super::export::is_no_directory;
 use super::find::local_image;
 use crate::settings::Settings;
 use crate::show::{ProgressArgs, Work};
@@ -60,6 +61,9 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         args.output.is_some() || args.form_is_file() && !io::stdout().is_terminal(),
         "an archive is not for a terminal, and a directory is no stream: use -o, or redirect the output"
     );
+    if let Some(file) = args.output.as_deref().filter(|_| args.form_is_file()) {
+        is_no_directory(file)?;
+    }
     let store = settings.open_store()?;
     let mut images = Vec::new();
     for name in &args.images {
@@ -73,6 +77,7 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
     let options = CopyOptions {
         source: args.transport.options(),
         plain: args.format == Form::DockerArchive,
+        resumable: false,
         ..CopyOptions::default()
     };
     let done = until_interrupted(save(&args, &store, &images, options, show.part()));

@@ -123,6 +123,8 @@ pub struct CopyOptions {
     /// Layers of the store go as plain archives, written again from their records, and no registry is asked; those of
     /// a docker archive go as they are.
     pub plain: bool,
+    /// What a failed copy leaves of an archive stays, for the next try to take up.
+    pub resumable: bool,
 }
 
 impl Default for CopyOptions {
@@ -135,6 +137,7 @@ impl Default for CopyOptions {
             parallel: 4,
             rate: None,
             plain: false,
+            resumable: true,
         }
     }
 }
@@ -287,6 +290,7 @@ impl Copier {
         &self,
         source: &Source,
         workplace: &mut Option<tempfile::TempDir>,
+        nondistributable: bool,
         present: impl AsyncFn(&Digest) -> Result<bool, CopyError>,
     ) -> Result<Found, CopyError> {
         let made = |source| CopyError::File {
@@ -319,6 +323,7 @@ impl Copier {
                 let wanted = Wanted {
                     platforms: &self.options.platforms,
                     referrers: self.options.referrers,
+                    nondistributable,
                 };
                 return plan::find(&reader, name.as_deref(), wanted, present).await;
             }

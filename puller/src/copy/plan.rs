@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use strata_oci::media::ManifestKind;
+use strata_oci::media::{self, ManifestKind};
 use strata_oci::{Descriptor, Digest, Platform};
 
 use super::CopyError;
@@ -55,6 +55,8 @@ pub(super) struct Wanted<'a> {
     pub(super) platforms: &'a Platforms,
     /// Signatures and SBOMs too.
     pub(super) referrers: bool,
+    /// Layers that are not to be passed on, too: whoever unpacks the image needs them.
+    pub(super) nondistributable: bool,
 }
 
 /// Reads everything that the copy will need but the blobs. `present` says which manifests the target
@@ -91,7 +93,7 @@ pub(super) async fn find(
         walk.last(&descriptor.digest);
     }
     Ok(Found {
-        plan: walk.finish()?,
+        plan: walk.finish(wanted.nondistributable)?,
         root: descriptor,
         companions,
     })
@@ -300,7 +302,7 @@ impl<'a> Walk<'a> {
         self.order.push(digest.clone());
     }
 
-    fn finish(self) -> Result<Plan, CopyError> {
+    fn finish(self, nondistributable: bool) -> Result<Plan, CopyError> {
         let mut plan = Plan {
             blobs: Vec::new(),
             manifests: Vec::new(),
@@ -311,7 +313,11 @@ impl<'a> Walk<'a> {
                 continue;
             };
             let here = self.there.contains(digest);
-            for blob in read.manifest.required_blobs().filter(|_| !here) {
+            let kept_back = read.manifest.layers.iter();
+            let kept_back = kept_back
+                .filter(|layer| nondistributable && media::is_nondistributable(&layer.media_type));
+            let blobs = read.manifest.required_blobs().chain(kept_back);
+            for blob in blobs.filter(|_| !here) {
                 if seen.insert(&blob.digest) {
                     let content: Content = self.reader.content(blob)?;
                     plan.blobs.push((blob.clone(), content));

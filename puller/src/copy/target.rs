@@ -66,7 +66,7 @@ impl Copier {
         );
         let mut workplace = None;
         let nothing = async |_: &Digest| Ok(false);
-        let found = one.find(source, &mut workplace, nothing).await?;
+        let found = one.find(source, &mut workplace, true, nothing).await?;
         Ok(fetch::load(store.clone(), name, &found.plan, &options, progress).await?)
     }
 
@@ -91,7 +91,7 @@ impl Copier {
             Ok(head.is_some())
         };
         let mut workplace = None;
-        let found = self.find(source, &mut workplace, present).await?;
+        let found = self.find(source, &mut workplace, false, present).await?;
         if let Some(wanted) = target.digest()
             && wanted != found.root.digest.to_string()
         {
@@ -229,7 +229,7 @@ impl Copier {
     ) -> Result<CopyReport, CopyError> {
         let mut workplace = None;
         let nothing = async |_: &Digest| Ok(false);
-        let found = self.find(source, &mut workplace, nothing).await?;
+        let found = self.find(source, &mut workplace, false, nothing).await?;
         let failed = |source| CopyError::File {
             path: dir.to_owned(),
             source,
@@ -274,7 +274,7 @@ impl Copier {
         for (source, name) in sources {
             let mut workplace = None;
             let nothing = async |_: &Digest| Ok(false);
-            let mut found = self.find(source, &mut workplace, nothing).await?;
+            let mut found = self.find(source, &mut workplace, false, nothing).await?;
             if kind == ArchiveKind::Docker {
                 add_docker_image(&mut images, docker_image(&found, name.as_deref())?);
             }
@@ -336,7 +336,8 @@ impl Copier {
             absent: absent.clone(),
             docker,
         };
-        let writer = ArchiveWriter::create(path, &contents).map_err(failed)?;
+        let keep = self.options.resumable;
+        let writer = ArchiveWriter::create(path, &contents, keep).map_err(failed)?;
         let sink = Sink::Archive { writer, absent };
         (total.blobs, total.bytes) = self.send_all(&sink, &plan.blobs).await?;
         let Sink::Archive { writer, .. } = sink else {

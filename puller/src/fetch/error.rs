@@ -123,6 +123,8 @@ impl LayerFailure {
             Self::Unpack(error) => matches!(
                 error,
                 LayerError::Compression { .. }
+                    | LayerError::Memory { .. }
+                    | LayerError::Format(_)
                     | LayerError::Tar(_)
                     | LayerError::Limit { .. }
                     | LayerError::Refused { .. }

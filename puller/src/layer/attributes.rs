@@ -17,7 +17,7 @@ const SET_ID: u32 = 0o6000;
 pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What an entry says about itself.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Metadata {
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -169,6 +169,15 @@ impl Attributes {
             // xattr(7): only files and directories have user attributes.
             Errno::PERM => !holds_user_xattrs && name.starts_with(b"user."),
             _ => false,
+        }
+    }
+
+    /// Marks a directory as one that holds whiteouts; see [`XattrNamespace::origin`]. Where no attributes can be set
+    /// overlayfs cannot be used either.
+    pub(super) fn set_holds_whiteouts(&self, fd: impl AsFd, path: &[u8]) -> Result<(), LayerError> {
+        match rustix::fs::fsetxattr(fd, self.namespace.origin(), b"", XattrFlags::empty()) {
+            Err(Errno::NOTSUP) | Ok(()) => Ok(()),
+            Err(error) => Err(LayerError::entry("set overlayfs' origin mark", path)(error)),
         }
     }
 

@@ -14,12 +14,26 @@ pub enum LayerError {
     /// The compressed bytes are damaged.
     #[error("the layer's {format} stream is damaged")]
     Compression {
-        /// gzip or zstd.
+        /// Which compression.
         format: &'static str,
         /// What the decompressor says.
         #[source]
         source: io::Error,
     },
+    /// The compressed bytes cannot be inflated within the memory that a layer is allowed.
+    #[error(
+        "the layer's {format} stream asks for more memory than is allowed (zstd: a window of 128 MiB, xz: 256 MiB): have it compressed with a smaller window or dictionary"
+    )]
+    Memory {
+        /// Which compression.
+        format: &'static str,
+        /// What the decompressor says.
+        #[source]
+        source: io::Error,
+    },
+    /// A compression that no tool for containers uses.
+    #[error("the layer cannot be unpacked: {0}")]
+    Format(io::Error),
     /// The tar archive cannot be read.
     #[error(transparent)]
     Tar(#[from] TarError),

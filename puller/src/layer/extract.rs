@@ -74,6 +74,7 @@ fn write<R: BufRead>(
         directories: BTreeMap::new(),
         removed: BTreeSet::new(),
         opaque: BTreeSet::new(),
+        left_out: BTreeSet::new(),
         kept: Vec::new(),
         content_size: 0,
         pace: Pace::default(),
@@ -100,6 +101,8 @@ pub(super) struct Extractor<'a, R> {
     /// Paths that are whited out, and directories whose lower content is.
     pub(super) removed: BTreeSet<Vec<u8>>,
     pub(super) opaque: BTreeSet<Vec<u8>>,
+    /// Devices that could not be made, and links to them, by real path.
+    left_out: BTreeSet<Vec<u8>>,
     kept: Vec<Kept>,
     content_size: u64,
     pace: Pace,
@@ -154,7 +157,7 @@ impl<R: BufRead> Extractor<'_, R> {
             Kind::Character { .. } | Kind::Block { .. }
                 if self.options.ownership != Ownership::Keep =>
             {
-                Ok(())
+                self.leave_out(path)
             }
             Kind::Character { major, minor } => {
                 self.node(path, FileType::CharacterDevice, major, minor, &metadata)
@@ -284,10 +287,16 @@ impl<R: BufRead> Extractor<'_, R> {
         let target = name::clean(link).map_err(|_| refused(Refusal::LinkEscapes))?;
         let (target_parent, target_last) = name::split(&target);
         let Found::Directory(from) = self.tree.find(target_parent, false)? else {
-            return Err(refused(Refusal::LinkTarget));
+            return match self.left_out.contains(&target) {
+                true => self.leave_out(path),
+                false => Err(refused(Refusal::LinkTarget)),
+            };
         };
         let there = tree::stat(&from, target_last)
             .map_err(LayerError::entry("look at the link's target", path))?;
+        if there.is_none() && self.left_out.contains(&name::join(&from.path, target_last)) {
+            return self.leave_out(path);
+        }
         let parent = self.tree.parent(path)?;
         let last = name::split(path).1;
         let to = name::join(&parent.path, last);
@@ -300,6 +309,18 @@ impl<R: BufRead> Extractor<'_, R> {
         self.make(path, "make the hard link", |parent, last| {
             rustix::fs::linkat(&from, target_last, parent, last, AtFlags::empty())
         })?;
+        Ok(())
+    }
+
+    /// Makes nothing at a path, and no parents for it; links to it will be left out too.
+    fn leave_out(&mut self, path: &[u8]) -> Result<(), LayerError> {
+        let (parent, last) = name::split(path);
+        let path = match self.tree.find(parent, false)? {
+            Found::Directory(parent) => name::join(&parent.path, last),
+            Found::Missing | Found::NotDirectory => path.to_vec(),
+        };
+        self.tree.hold(&path)?;
+        self.left_out.insert(path);
         Ok(())
     }
 

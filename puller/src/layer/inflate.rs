@@ -1,11 +1,17 @@
 //! Compressed layers, told apart by their first bytes: the media type is only what somebody said.
+//!
+//! xz and bzip2 are what no media type names and podman takes all the same. Memory is bounded whatever a stream asks
+//! for: by the library for zstd (a window of 128 MiB, `zstd --long=27`), by [`XZ_MEMORY`] for xz.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
+use lzma_rust2::XzReader;
 
 use super::error::LayerError;
+use crate::inflate::{Compressed, MAGIC, XZ_MEMORY};
 
 /// Bytes asked from the source at once.
 const INPUT: usize = 256 << 10;
@@ -62,6 +68,8 @@ type Input<'a, R> = BufReader<Chain<Cursor<Vec<u8>>, Tap<'a, R>>>;
 enum Stream<'a, R: Read> {
     Gzip(Gzip<Input<'a, R>>),
     Zstd(zstd::Decoder<'a, Input<'a, R>>),
+    Xz(Box<XzReader<Input<'a, R>>>),
+    Bzip2(MultiBzDecoder<Input<'a, R>>),
     Plain(Input<'a, R>),
 }
 
@@ -73,14 +81,18 @@ impl<'a, R: Read> Inflater<'a, R> {
         };
         let magic = first_bytes(&mut tap).map_err(LayerError::Read)?;
         let input = BufReader::with_capacity(INPUT, Cursor::new(magic.clone()).chain(tap));
-        let stream = match magic[..] {
-            [0x1f, 0x8b, ..] => Stream::Gzip(Gzip::new(input)),
-            // A frame, or a skippable one in front of it (RFC 8878, 3.1.2).
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
+        let stream = match Compressed::of(&magic).map_err(LayerError::Format)? {
+            Some(Compressed::Gzip) => Stream::Gzip(Gzip::new(input)),
+            Some(Compressed::Zstd) => {
                 let decoder = zstd::Decoder::with_buffer(input).map_err(damaged("zstd"))?;
                 Stream::Zstd(decoder)
             }
-            _ => Stream::Plain(input),
+            Some(Compressed::Xz) => {
+                let decoder = XzReader::new_mem_limit(input, true, XZ_MEMORY);
+                Stream::Xz(Box::new(decoder))
+            }
+            Some(Compressed::Bzip2) => Stream::Bzip2(MultiBzDecoder::new(input)),
+            None => Stream::Plain(input),
         };
         Ok(Self { stream, seen })
     }
@@ -106,27 +118,45 @@ impl<'a, R: Read> Inflater<'a, R> {
         match &mut self.stream {
             Stream::Gzip(decoder) => decoder.read(buffer),
             Stream::Zstd(decoder) => decoder.read(buffer),
+            Stream::Xz(decoder) => decoder.read(buffer),
+            Stream::Bzip2(decoder) => decoder.read(buffer),
             Stream::Plain(input) => input.read(buffer),
         }
     }
 
     fn format(&self) -> &'static str {
         match self.stream {
-            Stream::Gzip(_) => "gzip",
-            Stream::Zstd(_) => "zstd",
+            Stream::Gzip(_) => Compressed::Gzip.name(),
+            Stream::Zstd(_) => Compressed::Zstd.name(),
+            Stream::Xz(_) => Compressed::Xz.name(),
+            Stream::Bzip2(_) => Compressed::Bzip2.name(),
             Stream::Plain(_) => "plain",
         }
     }
 }
 
 fn damaged(format: &'static str) -> impl FnOnce(io::Error) -> LayerError {
-    move |source| LayerError::Compression { format, source }
+    move |source| match asks_for_too_much(format, &source) {
+        true => LayerError::Memory { format, source },
+        false => LayerError::Compression { format, source },
+    }
 }
 
-/// The first four bytes; fewer only when there are no more. A source may give them one at a time.
+/// Whether the decoder refused to get the memory that the stream asks for. The libraries say so in words alone.
+fn asks_for_too_much(format: &str, error: &io::Error) -> bool {
+    match format {
+        // ZSTD_error_frameParameter_windowTooLarge.
+        "zstd" => error.to_string().contains("too much memory"),
+        "xz" => error.kind() == io::ErrorKind::OutOfMemory,
+        _ => false,
+    }
+}
+
+/// As many bytes as the longest sign of a format has; fewer only when there are no more. A source may give them one at
+/// a time.
 fn first_bytes(input: &mut impl Read) -> io::Result<Vec<u8>> {
-    let mut magic = Vec::with_capacity(4);
-    input.take(4).read_to_end(&mut magic)?;
+    let mut magic = Vec::with_capacity(MAGIC);
+    input.take(MAGIC as u64).read_to_end(&mut magic)?;
     Ok(magic)
 }
 

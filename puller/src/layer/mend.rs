@@ -4,6 +4,10 @@
 //! shadow the mode, owner and times of the `a` in a layer below: overlayfs takes a merged
 //! directory's metadata from the topmost layer that has it. So a small tree of directories goes on
 //! top of the whole stack, with the metadata of the highest layer that really says something.
+//!
+//! An opaque whiteout hides what is in the directory below, not what that directory is (image-spec, layer.md, "Opaque
+//! Whiteout": "all children"), so that one is looked through. A directory that was whited out itself, and made again,
+//! is another one: its layer does not list it as implied.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
@@ -22,7 +26,7 @@ use super::tree;
 
 /// Makes at `out` a tree of directories that, as the topmost of the lower layers, gives implied
 /// directories the metadata of the highest layer that names them; `layers` are unpacked layers, top
-/// first. `Ok(false)`: nothing has to be mended, and `out` was not made. After an error `out` may
+/// first, those below an opaque root too. `Ok(false)`: nothing has to be mended, and `out` was not made. After an error `out` may
 /// hold rubbish.
 pub fn mend_parents(
     layers_top_first: &[PathBuf],
@@ -178,13 +182,13 @@ fn look(layers: &[Layer], path: &[u8]) -> Result<Option<Seen>, LayerError> {
             Here::Directory(directory) => {
                 let metadata = layer.metadata(path, &directory)?;
                 if !layer.implied.contains(path) {
-                    let mended = topmost.is_some();
+                    let mended = topmost.is_some_and(|topmost| topmost != metadata);
                     return Ok(Some(Seen { metadata, mended }));
                 }
                 topmost.get_or_insert(metadata);
             }
         }
-        for above in name::ancestors(path) {
+        for above in name::ancestors(path).filter(|above| above.len() < path.len()) {
             if layer.is_opaque(above)? {
                 return Ok(topmost.map(unmended));
             }

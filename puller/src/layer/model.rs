@@ -46,6 +46,8 @@ pub(super) struct Model {
     paths: BTreeMap<Vec<u8>, usize>,
     removed: BTreeSet<Vec<u8>>,
     opaque: BTreeSet<Vec<u8>>,
+    /// Directories with whiteouts in them.
+    holding: BTreeSet<Vec<u8>>,
 }
 
 enum Found {
@@ -61,6 +63,7 @@ impl Model {
             paths: BTreeMap::new(),
             removed: BTreeSet::new(),
             opaque: BTreeSet::new(),
+            holding: BTreeSet::new(),
         };
         model.add(Vec::new(), implied());
         model
@@ -83,6 +86,11 @@ impl Model {
 
     pub(super) fn node(&self, number: usize) -> &Node {
         &self.nodes[number]
+    }
+
+    /// Whether a directory has whiteouts in it.
+    pub(super) fn holds_whiteouts(&self, path: &[u8]) -> bool {
+        self.holding.contains(path)
     }
 
     pub(super) fn root(&self) -> &Node {
@@ -159,11 +167,13 @@ impl Model {
             return;
         };
         let there = self.paths.get(&name::join(&from, last)).copied();
-        let (Some(number), Some(real)) = (there, self.place(path)) else {
-            return;
-        };
-        self.displace(&real);
-        self.paths.insert(real, number);
+        // A link to a device that was left out is left out, and makes no directories.
+        if let Some(number) = there
+            && let Some(real) = self.place(path)
+        {
+            self.displace(&real);
+            self.paths.insert(real, number);
+        }
     }
 
     /// The real path of a new name, its parents made.
@@ -285,13 +295,11 @@ impl Model {
                 opaque.insert(real);
             }
             Some(_) => {}
-            None => self.add(
-                real,
-                Node {
-                    what: What::Whiteout,
-                    metadata: Metadata::default(),
-                },
-            ),
+            None => {
+                self.holding.insert(parent);
+                let (what, metadata) = (What::Whiteout, Metadata::default());
+                self.add(real, Node { what, metadata });
+            }
         }
     }
 }

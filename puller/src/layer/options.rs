@@ -60,6 +60,16 @@ impl XattrNamespace {
             Self::User => b"user.overlay.opaque",
         }
     }
+
+    /// The mark of a directory that was copied up, empty where nobody knows from where. Since Linux 4.15 overlayfs
+    /// hides the whiteouts of a directory that it merges with others, or that has this mark; of any other it lists
+    /// them as names that cannot be looked at.
+    pub(crate) fn origin(self) -> &'static [u8] {
+        match self {
+            Self::Trusted => b"trusted.overlay.origin",
+            Self::User => b"user.overlay.origin",
+        }
+    }
 }
 
 /// Bounds on a single layer: a digest proves who made it, not that it is harmless. `[limits]` of our configuration

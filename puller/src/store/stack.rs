@@ -18,8 +18,8 @@ impl Store {
     /// The first time, directories that layers have without an entry of their own are mended: that
     /// may write to the disk.
     pub fn stack(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
-        let layers = visible(&image.layers);
-        let directories: Vec<PathBuf> = layers
+        let layers = distinct(&image.layers);
+        let mut directories: Vec<PathBuf> = layers
             .iter()
             .map(|layer| self.layer_dir(&layer.diff_id))
             .collect();
@@ -27,6 +27,7 @@ impl Store {
         if layers.len() > 1 && layers.iter().any(|layer| layer.implied > 0) {
             stack.extend(self.mended(image, &directories)?);
         }
+        directories.truncate(visible(&layers));
         stack.extend(directories.into_iter().map(|layer| layer.join("fs")));
         Ok(stack)
     }
@@ -90,21 +91,20 @@ fn recorded(db: &Connection, chain_id: &Digest) -> rusqlite::Result<Option<bool>
         .optional()
 }
 
-/// The layers that show, the topmost first. A layer whose root is opaque is the last. One that comes
-/// twice is stacked once, where it is highest: everything that the lower one adds or hides the
-/// higher one adds or hides too, and overlayfs refuses the same directory twice.
-fn visible(layers: &[Layer]) -> Vec<&Layer> {
+/// The layers, the topmost first. One that comes twice is stacked once, where it is highest: everything that the lower
+/// one adds or hides the higher one adds or hides too, and overlayfs refuses the same directory twice.
+fn distinct(layers: &[Layer]) -> Vec<&Layer> {
     let mut seen = HashSet::new();
-    let mut visible = Vec::with_capacity(layers.len());
-    for layer in layers.iter().rev() {
-        if seen.insert(&layer.diff_id) {
-            visible.push(layer);
-        }
-        if layer.opaque {
-            break;
-        }
-    }
-    visible
+    let topmost_first = layers.iter().rev();
+    topmost_first
+        .filter(|layer| seen.insert(&layer.diff_id))
+        .collect()
+}
+
+/// How many of the layers, the topmost first, show: one whose root is opaque is the last.
+fn visible(layers: &[&Layer]) -> usize {
+    let last = layers.iter().position(|layer| layer.opaque);
+    last.map_or(layers.len(), |last| last + 1)
 }
 
 #[cfg(test)]
@@ -161,7 +161,8 @@ mod tests {
             layer("c", false),
             layer("c", false),
         ];
-        let visible: Vec<_> = visible(&layers).into_iter().map(|l| &l.diff_id).collect();
+        let all = distinct(&layers);
+        let visible: Vec<_> = all[..visible(&all)].iter().map(|l| &l.diff_id).collect();
         assert_eq!(visible, [&meta("c").diff_id, &meta("b").diff_id]);
     }
 }

@@ -127,6 +127,7 @@ fn options(args: &Args, target: &Location) -> Result<CopyOptions> {
         parallel: args.parallel.into(),
         rate: args.limit_rate,
         plain: false,
+        resumable: true,
     };
     Ok(match target {
         Location::DockerArchive { .. } => CopyOptions {

@@ -100,6 +100,8 @@ fn compressed_layers_have_the_digest_of_the_archive() {
     for compressed in [
         gzip(&tar),
         zstd::encode_all(&tar[..], 3).expect("in memory"),
+        filtered(&["xz"], &tar),
+        filtered(&["bzip2"], &tar),
     ] {
         let place = Place::new();
         let seen = std::sync::atomic::AtomicU64::new(0);
@@ -422,4 +424,43 @@ fn a_changed_tree_does_not_rebuild() {
     std::os::unix::fs::symlink("b", place.at("a")).expect("a link");
     let result = rebuild(&place.layer(), &mut Vec::new());
     assert!(matches!(result, Err(LayerError::Damaged { .. })));
+}
+
+#[test]
+fn a_layer_does_not_get_the_memory_that_it_asks_for() {
+    let tar = Tar::new().file("a", "x").end();
+    let unpacked = |bytes: &[u8]| unpack(bytes, &Place::new().layer(), &options(), &|_| {});
+    // A zstd frame of one raw block (RFC 8878, 3.1.1), its window 2 to the power of 10 and this.
+    let zstd = |window: u8| {
+        let length = tar.len() as u32;
+        let block = ((length << 3) | 1).to_le_bytes();
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0, window << 3];
+        [&head[..], &block[..3], &tar].concat()
+    };
+    assert!(tar.len() < 1 << 17 && unpacked(&zstd(17)).is_ok());
+    let dictionary = |size: &str| filtered(&["xz", &format!("--lzma2=dict={size}")], &tar);
+    assert!(unpacked(&dictionary("192MiB")).is_ok());
+    for (bytes, format) in [
+        (zstd(18), "zstd"),
+        (zstd(21), "zstd"),
+        (dictionary("1GiB"), "xz"),
+    ] {
+        let refused = unpacked(&bytes).expect_err("refused");
+        assert!(matches!(refused, LayerError::Memory { .. }), "{refused:?}");
+        assert!(refused.to_string().contains(format), "{refused}");
+    }
+    let lz4 = unpacked(b"\x04\x22\x4d\x18....").expect_err("refused");
+    assert!(lz4.to_string().contains("lz4"), "{lz4}");
+}
+
+/// What a program that compresses makes of some bytes.
+fn filtered(command: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(bytes).expect("write");
+    std::io::Seek::rewind(&mut file).expect("rewind");
+    let mut program = std::process::Command::new(command[0]);
+    let done = program.args(&command[1..]).arg("-c").stdin(file).output();
+    let done = done.expect("the program");
+    assert!(done.status.success(), "{command:?}");
+    done.stdout
 }

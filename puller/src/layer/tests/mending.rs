@@ -85,10 +85,35 @@ fn mending_stops_where_the_stack_does() {
     ] {
         assert_eq!(mended(&[base(), middle, top()]), None);
     }
-    // Only what is below is hidden: the directory above is still the lower one.
-    let opaque = Tar::new().file("a/b/.wh..wh..opq", "");
-    let expected = [("a".to_owned(), 0o700)];
-    assert_eq!(mended(&[base(), opaque]).as_deref(), Some(&expected[..]));
+}
+
+#[test]
+fn an_opaque_whiteout_hides_what_is_in_a_directory_and_not_what_it_is() {
+    let base = || add(add(directory("a", 0o750), "a/b", 0o700), "a/b/c", 0o711);
+    let both = [("a".to_owned(), 0o750), ("a/b".to_owned(), 0o700)];
+    for opaque in [
+        Tar::new().file("a/b/.wh..wh..opq", ""),
+        Tar::new().file("a/b/new", "x").file("a/b/.wh..wh..opq", ""),
+        // What is hidden has nothing to say about what is new under its name.
+        Tar::new()
+            .file("a/b/.wh..wh..opq", "")
+            .file("a/b/c/new", "x"),
+    ] {
+        let found = mended(&[base(), opaque.clone()]);
+        assert_eq!(found.as_deref(), Some(&both[..]));
+        let above = Tar::new().file("a/b/d", "y");
+        let found = mended(&[base(), opaque, above]);
+        assert_eq!(found.as_deref(), Some(&both[..]));
+    }
+    let root = Tar::new().file(".wh..wh..opq", "").file("a/new", "x");
+    let below = add(directory("./", 0o711), "a", 0o700);
+    assert_eq!(mended(&[below, root]), Some(Vec::new()));
+    // One that was removed itself is another one now, whatever else the layer says of it.
+    let anew = Tar::new()
+        .file(".wh.a", "")
+        .file("a/.wh..wh..opq", "")
+        .file("a/new", "x");
+    assert_eq!(mended(&[base(), anew]), None);
 }
 
 #[test]

@@ -181,6 +181,51 @@ fn devices_and_fifos() {
 }
 
 #[test]
+fn hard_links_to_devices_that_are_left_out_are_left_out_too() {
+    let rootless = UnpackOptions {
+        ownership: Ownership::Single,
+        xattrs: XattrNamespace::User,
+        ..options()
+    };
+    let device = |name| Head {
+        name,
+        kind: b'3',
+        device: (1, 3),
+        ..Head::default()
+    };
+    let tar = Tar::new()
+        .directory("usr/dev")
+        .symlink("dev", "usr/dev")
+        .entry(&device("dev/null"), b"")
+        .entry(&device("nowhere/null"), b"")
+        .hard_link("usr/dev/zero", "usr/dev/null")
+        .hard_link("one", "dev/zero")
+        .hard_link("two", "nowhere/null")
+        .hard_link("new/three", "two")
+        // What comes under the name of a device later is no device.
+        .entry(&device("file"), b"")
+        .file("file", "x")
+        .hard_link("same", "file");
+    let place = Place::new();
+    let meta = place.try_with(&tar.clone().end(), &rootless);
+    assert_eq!(meta.expect("a good layer").implied, [".", "usr"]);
+    assert_eq!(place.list(), ["dev", "file", "same", "usr", "usr/dev"]);
+    assert_eq!(place.stat("same").nlink(), 2);
+    let nothing = tar.hard_link("four", "never").end();
+    let refused = Place::new().try_with(&nothing, &rootless);
+    assert!(
+        matches!(
+            refused,
+            Err(LayerError::Refused {
+                reason: Refusal::LinkTarget,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn hard_links_share_one_file() {
     let (place, meta) = unpacked(
         &Tar::new()

@@ -6,6 +6,9 @@ use super::*;
 fn a_whiteout_becomes_a_device_without_any_lower_layer() {
     let (place, meta) = unpacked(&Tar::new().directory("a").file("a/.wh.b", "").end());
     assert!(place.is_whiteout("a/b"));
+    let origin = options().xattrs.origin();
+    let origin = std::str::from_utf8(origin).expect("a name");
+    assert_eq!(place.xattr("a", origin), Some(Vec::new()), "for overlayfs");
     assert_eq!(place.list(), ["a", "a/b"]);
     assert_eq!(meta.implied, ["."]);
 }
@@ -56,9 +59,11 @@ fn a_whiteout_and_a_directory_make_an_opaque_directory() {
             .file(".wh.foo", ""),
         Tar::new().file("foo/new", "x").file(".wh.foo", ""),
     ] {
-        let (place, _) = unpacked(&tar.end());
+        let (place, meta) = unpacked(&tar.end());
         assert_eq!(place.list(), ["foo", "foo/new"]);
         assert!(place.is_opaque("foo"));
+        assert_eq!(place.mode("foo"), 0o755);
+        assert_eq!(meta.implied, ["."]);
     }
 }
 

@@ -227,7 +227,14 @@ impl Comparison<'_> {
                     .problem(|| format!("{}: attribute {name} is {what}", shown(path)));
             }
         }
-        for (name, _) in found.iter().filter(|(name, _)| ours(name)) {
+        // Layers that were unpacked by earlier versions lack it.
+        let holds_whiteouts = |name: &[u8], value: &[u8]| {
+            name == namespace.origin() && value.is_empty() && self.model.holds_whiteouts(path)
+        };
+        for (name, value) in found.iter().filter(|(name, _)| ours(name)) {
+            if holds_whiteouts(name, value) {
+                continue;
+            }
             if !wanted.iter().any(|(other, _)| other == name) {
                 let name = String::from_utf8_lossy(name).into_owned();
                 self.verdict
