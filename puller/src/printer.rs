@@ -2,7 +2,7 @@
 //! `show`'s, and these go above it.
 //!
 //! Exit codes: 1 is a refusal whose reason the message gives (no such image, a conflict, content that
-//! is not what was promised, a registry that is not there), 2 a failure of this machine or program.
+//! is not what was promised, a registry that is not there, a disk that is full), 2 a failure of this machine or program.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, ErrorKind, Write as _};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use serde::Serialize;
-use strata::store::StoreError;
+use strata::store::{StoreError, is_of_a_full_disk};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -74,6 +74,10 @@ pub(crate) fn progress(text: impl Display) {
 }
 
 fn exit_code(error: &anyhow::Error) -> ExitCode {
+    // Whatever part of the work notices it.
+    if is_of_a_full_disk(error.as_ref()) {
+        return ExitCode::from(1);
+    }
     let unexpected = error.chain().find_map(|cause| {
         if let Some(store) = cause.downcast_ref::<StoreError>() {
             return Some(!store.is_refusal());
@@ -326,7 +330,9 @@ mod tests {
         assert_eq!(code(StoreError::NoSuchImage("a".into()).into()), one);
         assert_eq!(code(StoreError::Damaged("a".into()).into()), two);
         let full = io::Error::from_raw_os_error(28);
-        assert_eq!(code(anyhow::Error::new(full).context("writing")), two);
+        assert_eq!(code(anyhow::Error::new(full).context("writing")), one);
+        let denied = io::Error::from_raw_os_error(13);
+        assert_eq!(code(anyhow::Error::new(denied).context("writing")), two);
         let gone = io::Error::from_raw_os_error(111);
         assert_eq!(code(anyhow::Error::new(gone).context("pulling")), one);
         let wrong = io::Error::new(ErrorKind::InvalidData, "digest differs");

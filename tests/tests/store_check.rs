@@ -264,3 +264,70 @@ fn pulls_go_on_beside_a_check() {
         "{report}"
     );
 }
+
+#[test]
+fn what_mends_a_stack_is_compared_with_its_layers_and_made_again_when_nothing_shows_it() {
+    let s = Scene::new();
+    let image = Image::new(&[
+        Layer::of(&[
+            Entry::dir("p/"),
+            Entry::dir("p/q/"),
+            Entry::file("p/one", "1"),
+        ]),
+        // Neither /p nor /p/q is named here.
+        Layer::of(&[Entry::file("p/q/two", "2")]),
+    ]);
+    let reference = s.push(&image, "v1");
+    s.strata.pull(&reference);
+    let mounted = |read: &str| {
+        let top = PathBuf::from(s.strata.run(&["mount", "--ro", &reference]).ok().out());
+        let content = fs::read_to_string(top.join(read)).expect("read");
+        assert_eq!(
+            fs::metadata(top.join("p")).expect("p").permissions().mode() & 0o777,
+            0o755
+        );
+        assert!(!top.join("p/stray").exists());
+        s.strata.run(&["umount", top.to_str().expect("plain")]).ok();
+        content
+    };
+    assert_eq!(mounted("p/one"), "1");
+    type Damage = (&'static str, fn(PathBuf));
+    let cases: [Damage; 3] = [
+        ("directory /p has another mode", |fs| {
+            let mode = fs::Permissions::from_mode(0o777);
+            fs::set_permissions(fs.join("p"), mode).expect("mode");
+        }),
+        ("/p/stray does not belong there", |fs| {
+            fs::write(fs.join("p/stray"), "").expect("write");
+        }),
+        ("directory /p/q is missing", |fs| {
+            fs::remove_dir_all(fs.join("p")).expect("remove");
+        }),
+    ];
+    for (problem, damage) in cases {
+        let (ran, report) = check(&s, &[]);
+        assert_eq!(
+            (ran.code(), &report["findings"]),
+            (0, &serde_json::json!([]))
+        );
+        let stacks = fs::read_dir(s.strata.root().join("stacks")).expect("stacks");
+        let stacks: Vec<PathBuf> = stacks.map(|entry| entry.expect("entry").path()).collect();
+        assert_eq!(stacks.len(), 1);
+        damage(stacks[0].join("fs"));
+        let (ran, report) = check(&s, &[]);
+        assert_eq!(ran.code(), 1, "{problem}: {report}");
+        let finding = &report["findings"][0];
+        assert_eq!(finding["kind"], "stack", "{report}");
+        assert!(
+            finding["problems"].to_string().contains(problem),
+            "{report}"
+        );
+        let shown = s.strata.run(&["mount", "--ro", &reference]).ok().out();
+        let (_, report) = check(&s, &["--repair"]);
+        let refused = report["findings"][0]["not_repaired"].to_string();
+        assert!(refused.contains("in use by"), "{report}");
+        s.strata.run(&["umount", &shown]).ok();
+        s.strata.run(&["system", "check", "--repair"]).ok();
+        assert_eq!(mounted("p/q/two"), "2", "{problem}");
+    }
+}

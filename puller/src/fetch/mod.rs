@@ -216,9 +216,17 @@ async fn unchanged(
     reference: &Reference,
     options: &PullOptions,
 ) -> Result<Option<(Image, Digest)>, PullError> {
-    let Some((image, resolved)) = store.image_by_reference(&reference.whole())? else {
+    let here = match store.image_by_reference(&reference.whole()) {
+        // What is brought here anew is put in its place.
+        Err(StoreError::Damaged(_)) => None,
+        here => here?,
+    };
+    let Some((image, resolved)) = here else {
         return Ok(None);
     };
+    if !store.is_whole(&image)? {
+        return Ok(None);
+    }
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     if !suits(&platform, &image.config) {
         return Ok(None);
@@ -279,8 +287,12 @@ async fn config_bytes(
     resolved: &Resolved,
 ) -> Result<Vec<u8>, PullError> {
     let descriptor = plan::config_of(&resolved.manifest, &resolved.raw.digest)?;
-    if let Some(image) = store.image_by_digest(&resolved.raw.digest)? {
-        return Ok(image.config_bytes);
+    match store.image_by_digest(&resolved.raw.digest) {
+        Ok(Some(image)) if descriptor.digest.matches(&image.config_bytes) => {
+            return Ok(image.config_bytes);
+        }
+        Ok(_) | Err(StoreError::Damaged(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     let bytes = registry.get_blob(repository, &descriptor, MAX_CONFIG);
     Ok(bytes.await?.to_vec())

@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, Metadata, Thread, Xattrs};
 use super::error::LayerError;
 use super::meta::LayerMeta;
 use super::name;
-use super::options::{UnpackOptions, XattrNamespace};
+use super::options::{Ownership, UnpackOptions, XattrNamespace};
 use super::tar::Time;
 use super::tree;
 
@@ -33,6 +33,68 @@ pub fn mend_parents(
     out: &Path,
     options: &UnpackOptions,
 ) -> Result<bool, LayerError> {
+    let tree = plan(layers_top_first, options)?;
+    if tree.is_empty() {
+        return Ok(false);
+    }
+    write(&tree, out, options)?;
+    Ok(true)
+}
+
+/// Where the tree that [`mend_parents`] made at `stack/fs` for these layers is not what it would make now, in words.
+pub fn unlike_mended(
+    layers_top_first: &[PathBuf],
+    stack: &Path,
+    options: &UnpackOptions,
+) -> Result<Vec<String>, LayerError> {
+    let tree = plan(layers_top_first, options)?;
+    let there = Layer::without_record(stack, options.xattrs)?;
+    let mut differences = Vec::new();
+    for (path, metadata) in &tree {
+        let shown = tree::as_path(path).display();
+        let Here::Directory(directory) = there.at(path)? else {
+            differences.push(format!("directory /{shown} is missing"));
+            continue;
+        };
+        if !is_alike(metadata, &there.metadata(path, &directory)?, options) {
+            differences.push(format!(
+                "directory /{shown} has another mode, owner, time or attributes"
+            ));
+        }
+        let entries = Dir::read_from(&directory).map_err(there.failed("read", path))?;
+        for entry in entries {
+            let entry = entry.map_err(there.failed("read", path))?;
+            let entry = name::join(path, entry.file_name().to_bytes());
+            let itself = entry.ends_with(b"/.") || entry.ends_with(b"/..");
+            if !itself && entry != b"." && entry != b".." && !tree.contains_key(&entry) {
+                let shown = tree::as_path(&entry).display();
+                differences.push(format!("/{shown} does not belong there"));
+            }
+        }
+    }
+    Ok(differences)
+}
+
+/// As far as a file system and an owner without privilege can keep it.
+fn is_alike(wanted: &Metadata, found: &Metadata, options: &UnpackOptions) -> bool {
+    let owner = options.ownership.of(wanted.uid, wanted.gid);
+    let attributes = |metadata: &Metadata| -> BTreeSet<(Vec<u8>, Vec<u8>)> {
+        let own = metadata.xattrs.iter();
+        own.filter(|(name, _)| name != b"security.selinux")
+            .cloned()
+            .collect()
+    };
+    wanted.mode == found.mode
+        && wanted.mtime == found.mtime
+        && owner.is_none_or(|owner| owner == (found.uid, found.gid))
+        && (options.ownership != Ownership::Keep || attributes(wanted) == attributes(found))
+}
+
+/// The directories that mend these layers, the root among them; none when nothing has to be mended.
+fn plan(
+    layers_top_first: &[PathBuf],
+    options: &UnpackOptions,
+) -> Result<BTreeMap<Vec<u8>, Metadata>, LayerError> {
     let layers: Vec<Layer> = layers_top_first
         .iter()
         .map(|layer| Layer::open(layer, options.xattrs))
@@ -45,17 +107,13 @@ pub fn mend_parents(
             mended.extend(name::ancestors(path).map(<[u8]>::to_vec));
         }
     }
-    if mended.is_empty() {
-        return Ok(false);
-    }
     let mut tree = BTreeMap::new();
     for path in mended {
         if let Some(seen) = look(&layers, &path)? {
             tree.insert(path, seen.metadata);
         }
     }
-    write(&tree, out, options)?;
-    Ok(true)
+    Ok(tree)
 }
 
 /// Whether the layer unpacked in `layer` makes its root opaque, so that no layer below it counts.
@@ -82,16 +140,22 @@ enum Here {
 
 impl Layer {
     fn open(path: &Path, namespace: XattrNamespace) -> Result<Self, LayerError> {
+        let mut layer = Self::without_record(path, namespace)?;
+        layer.implied = LayerMeta::load(path)?.implied_paths().collect();
+        Ok(layer)
+    }
+
+    /// What has no `layer.json`.
+    fn without_record(path: &Path, namespace: XattrNamespace) -> Result<Self, LayerError> {
         let fs = path.join("fs");
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             rustix::fs::open(&fs, flags, Mode::empty()).map_err(LayerError::io("open", &fs))?;
-        let implied = LayerMeta::load(path)?.implied_paths().collect();
         Ok(Self {
             path: path.to_owned(),
             root,
             namespace,
-            implied,
+            implied: HashSet::new(),
         })
     }
 

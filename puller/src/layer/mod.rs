@@ -40,7 +40,7 @@ use std::path::Path;
 
 pub use dedup::{Duplicates, Shared, Sharing};
 pub use error::{LayerError, Refusal};
-pub use mend::{hides_everything_below, mend_parents};
+pub use mend::{hides_everything_below, mend_parents, unlike_mended};
 pub use meta::LayerMeta;
 pub use options::{Limits, Ownership, UnpackOptions, XattrNamespace};
 pub use rebuild::rebuild;

@@ -4,7 +4,7 @@
 //! compared with the archive's headers. It is held meanwhile as a pull holds what it reuses, so
 //! nobody removes or replaces it, and everything else goes on beside the check.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -19,6 +19,9 @@ use super::sweep::{known, names};
 use super::{Store, StoreError, familiar, publish, staging};
 use crate::layer::{self, LayerMeta, Verdict};
 use crate::progress::{Event, How, Progress};
+
+/// How many differences of a stack are told.
+const MOST_PROBLEMS: usize = 10;
 
 /// How thoroughly to look.
 #[derive(Debug, Clone)]
@@ -123,6 +126,9 @@ impl Store {
         self.check_images(&mut report)?;
         self.check_rubbish(&mut report)?;
         report.layers = rows.len();
+        if !options.quick {
+            self.check_stacks(&mut report)?;
+        }
         self.check_layers(&rows, options, progress, &mut report)?;
         Ok(report)
     }
@@ -156,13 +162,18 @@ impl Store {
         let _lock = self.lock_index()?;
         let db = self.db();
         let rows = layer_rows(&db)?;
-        let layers: HashSet<&str> = rows.iter().map(|row| row.diff_id.hex()).collect();
-        let stacks = known(&db, "SELECT chain_id FROM stacks WHERE mended")?;
+        let layers = known(&db, "SELECT diff_id FROM layers")?;
+        for text in &layers.unreadable {
+            let problem = format!("a layer has {text:?} for its digest");
+            report.findings.push(Finding::new(Subject::Index, problem));
+        }
+        let stacks = known(&db, "SELECT chain_id FROM stacks WHERE mended")?.names;
         for directory in ["layers", "stacks"] {
             let path = self.root.join(directory);
             for name in names(&path).map_err(StoreError::io("read", &path))? {
                 let known = match directory {
-                    "layers" => layers.contains(&*name),
+                    // A directory may be the one that an unreadable row named.
+                    "layers" => layers.names.contains(&name) || !layers.unreadable.is_empty(),
                     _ => stacks.contains(&name),
                 };
                 if !known {
@@ -182,6 +193,31 @@ impl Store {
             }
         }
         Ok(rows)
+    }
+
+    /// What mends a stack lies over all that is mounted.
+    fn check_stacks(&self, report: &mut CheckReport) -> Result<(), StoreError> {
+        let stacks = {
+            let query = "SELECT chain_id FROM stacks WHERE mended ORDER BY chain_id";
+            strings(&self.db(), query, &[])?
+        };
+        for chain_id in stacks.iter().filter_map(|text| text.parse::<Digest>().ok()) {
+            let Some((image, mut problems)) = self.unlike_mended(&chain_id)? else {
+                continue;
+            };
+            if problems.is_empty() {
+                continue;
+            }
+            let more = problems.len().saturating_sub(MOST_PROBLEMS);
+            problems.truncate(MOST_PROBLEMS);
+            report.findings.push(Finding {
+                problems,
+                more,
+                images: vec![called(&image)],
+                ..Finding::new(Subject::Stack(chain_id), "")
+            });
+        }
+        Ok(())
     }
 
     fn check_images(&self, report: &mut CheckReport) -> Result<(), StoreError> {
@@ -380,8 +416,12 @@ fn layer_rows(db: &Connection) -> Result<Vec<LayerRow>, StoreError> {
     let mut rows = statement.query([])?;
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
+        // One that is none is told of with the index.
+        let Ok(diff_id) = row.get::<_, String>(0)?.parse::<Digest>() else {
+            continue;
+        };
         all.push(LayerRow {
-            diff_id: image::digest(&row.get::<_, String>(0)?)?,
+            diff_id,
             tar_size: u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0),
             implied: u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0),
             opaque: row.get(3)?,

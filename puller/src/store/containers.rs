@@ -22,7 +22,7 @@ mod users;
 pub use error::ContainerError;
 
 use super::lock::FileLock;
-use super::{Image, Store, StoreError};
+use super::{Image, Store, StoreError, reserve};
 use crate::driver::{self, Writable};
 use crate::run::cgroup::Cgroup;
 use crate::run::names;
@@ -339,7 +339,7 @@ impl Store {
             Ok(()) => self.remove_container_dir(&directory),
             Err(error) if error.is_of_a_full_disk() => {
                 self.remove_container_dir(&directory)?;
-                row()
+                self.with_room_for_containers(row)
             }
             Err(error) => Err(error),
         }
@@ -420,6 +420,14 @@ impl Store {
         self.trash
             .remove_if_small(directory)
             .map_err(ContainerError::io("cannot remove", directory))
+    }
+
+    /// What has to work on a full disk.
+    fn with_room_for_containers<T>(
+        &self,
+        work: impl FnMut() -> Result<T, ContainerError>,
+    ) -> Result<T, ContainerError> {
+        reserve::with_room(self.root(), ContainerError::is_of_a_full_disk, work)
     }
 
     fn container_index<T>(

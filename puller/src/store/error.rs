@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rusqlite::ErrorCode;
 use strata_oci::digest::Digest;
 
 use crate::layer::LayerError;
@@ -22,8 +23,24 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The index failed.
-    #[error("the store's index strata.db failed: {0}")]
+    #[error("the store's index strata.db failed: {}{}", .0, advice(.0))]
     Index(#[from] rusqlite::Error),
+    /// The index has gone, and what it named is there.
+    #[error(
+        "the index of the store at {root} (strata.db) is gone or empty, but there are layers or containers, so nothing was \
+         touched: put strata.db back from a backup; or move {root} away and pull again: what containers wrote is in its \
+         containers/*/upper", root = root.display()
+    )]
+    Lost {
+        /// The store's directory.
+        root: PathBuf,
+    },
+    /// There is no room for the files that the index needs beside it.
+    #[error("the index of the store at {root} cannot be opened: No space left on device", root = root.display())]
+    NoRoom {
+        /// The store's directory.
+        root: PathBuf,
+    },
     /// The schema could not be brought up to date.
     #[error("the store's index strata.db cannot be brought up to date: {0}")]
     Migrate(#[from] Box<refinery::Error>),
@@ -121,10 +138,49 @@ impl StoreError {
     /// Whether the request was refused for a reason that the message gives, as against a failure of
     /// the machine or of this program.
     pub fn is_refusal(&self) -> bool {
-        !matches!(
+        let failed = matches!(
             self,
             Self::Io { .. } | Self::Index(_) | Self::Migrate(_) | Self::Layer(_) | Self::Damaged(_)
-        )
+        );
+        !failed || self.is_of_a_full_disk()
+    }
+
+    /// Whether there was no room on the disk, or none for this user.
+    pub fn is_of_a_full_disk(&self) -> bool {
+        match self {
+            Self::NoRoom { .. } => true,
+            Self::Index(error) => is_of_a_full_disk(error),
+            Self::Io { source, .. } => is_of_a_full_disk(source),
+            Self::Layer(error) => is_of_a_full_disk(error),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an error, or what caused it, is that there was no room on a disk, or none for this user.
+pub fn is_of_a_full_disk(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        if let Some(error) = error.downcast_ref::<rusqlite::Error>() {
+            return error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        }
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        })
+    })
+}
+
+/// What to do about an index that fails, if anything can be done.
+fn advice(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            ": put strata.db back from a backup, and remove strata.db-wal and strata.db-shm; or move the store away and \
+             pull again: what containers wrote is in its containers/*/upper"
+        }
+        _ => "",
     }
 }
 

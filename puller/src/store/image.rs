@@ -1,6 +1,6 @@
 //! Images as the index keeps them.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use strata_oci::config::ImageConfig;
 use strata_oci::digest::Digest;
 use strata_oci::manifest::Manifest;
@@ -106,7 +106,13 @@ pub(super) fn read(db: &Connection, manifest_digest: &str) -> Result<Image, Stor
                 config: row.get(4)?,
                 added: row.get(5)?,
             })
-        })?;
+        })
+        .optional()?;
+    let raw = raw.ok_or_else(|| {
+        StoreError::Damaged(format!(
+            "the index has a name or a container of image {manifest_digest}, but not the image: pull it again"
+        ))
+    })?;
     let damaged = |what: &str, error: &dyn std::fmt::Display| {
         StoreError::Damaged(format!("{what} of image {manifest_digest}: {error}"))
     };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use strata_oci::digest::Digest;
 
 use super::lock::FileLock;
-use super::{Store, StoreError};
+use super::{Image, Store, StoreError};
 
 /// A layer held by its lock file. While it is held exclusively nobody else fetches the layer; while
 /// it is held in any way nobody removes it.
@@ -57,7 +57,9 @@ impl Store {
 
     fn claim(&self, diff_id: Digest) -> Result<LayerClaim, StoreError> {
         loop {
-            if let Some(lock) = self.hold_layer(&diff_id)? {
+            if let Some(lock) = self.hold_layer(&diff_id)?
+                && self.is_in_place(&diff_id)?
+            {
                 return Ok(LayerClaim {
                     diff_id,
                     present: true,
@@ -65,7 +67,7 @@ impl Store {
                 });
             }
             let lock = self.lock_layer(&diff_id)?;
-            if !self.has_layer(&diff_id)? {
+            if !self.has_layer(&diff_id)? || !self.is_in_place(&diff_id)? {
                 return Ok(LayerClaim {
                     diff_id,
                     present: false,
@@ -73,6 +75,41 @@ impl Store {
                 });
             }
         }
+    }
+
+    /// Whether the tree of a layer that has a row is there: people remove what they should not. Nothing of it is read.
+    ///
+    /// # Errors
+    /// The tree is there, and what is known about it is not: a container may show the tree, so nobody replaces it
+    /// unasked.
+    pub(super) fn is_in_place(&self, diff_id: &Digest) -> Result<bool, StoreError> {
+        let directory = self.layer_dir(diff_id);
+        let there = directory.join("fs").is_dir();
+        if there && !directory.join("layer.json").exists() {
+            let short = diff_id.short();
+            return Err(StoreError::Damaged(format!(
+                "layer {short} has no layer.json; `strata system check --repair` brings it back"
+            )));
+        }
+        Ok(there)
+    }
+
+    /// Whether all layers of an image are recorded as its, and in their places.
+    ///
+    /// # Errors
+    /// As a pull that reuses them.
+    pub fn is_whole(&self, image: &Image) -> Result<bool, StoreError> {
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let recorded = image.layers.iter().map(|layer| &layer.diff_id);
+        if !recorded.eq(diff_ids) || image.manifest.layers.len() != diff_ids.len() {
+            return Ok(false);
+        }
+        for diff_id in diff_ids {
+            if !self.is_in_place(diff_id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn layer_lock(

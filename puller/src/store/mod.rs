@@ -5,7 +5,8 @@
 //! and a directory without a row is rubbish that the next [`Store::open`] sweeps.
 //!
 //! Below the root: `strata.db`, `layers/<hex of diffID>/`, `staging/`, `trash/`, `partial/<hex of a
-//! blob's digest>` (downloads that broke), `stacks/<hex of chainID>/`, `locks/`, `blobs/`, `containers/`, `volumes/`.
+//! blob's digest>` (downloads that broke), `stacks/<hex of chainID>/`, `locks/`, `blobs/`, `containers/`, `volumes/`,
+//! `reserve` (room for the day when the disk is full).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ mod prune;
 mod publish;
 mod remove;
 mod repair;
+mod reserve;
 mod stack;
 mod staging;
 mod sweep;
@@ -46,7 +48,7 @@ pub mod volumes;
 pub use check::{CheckOptions, CheckReport, Finding, Subject};
 pub use dedup::{DedupError, DedupOptions, DedupReport};
 pub use empty::{Urgency, empty_trash, trash_of};
-pub use error::StoreError;
+pub use error::{StoreError, is_of_a_full_disk};
 pub(crate) use filter::duration;
 pub use filter::{Filter, FilterError, moment_nanos};
 pub use image::{Image, Layer};
@@ -91,10 +93,10 @@ impl Store {
     ///
     /// # Errors
     /// A newer version's index, a store made with the other privilege or with ids that do not exist now, a
-    /// directory that holds something else, and what the file system refuses.
+    /// directory that holds something else, an index that is lost, and what the file system refuses.
     pub fn open(root: &Path, privilege: Privilege) -> Result<Self, StoreError> {
         let store = Self::open_unswept(root, privilege)?;
-        store.sweep()?;
+        store.with_room(|| store.sweep())?;
         Ok(store)
     }
 
@@ -109,7 +111,10 @@ impl Store {
             create_dir_durably(&path).map_err(StoreError::io("make", &path))?;
         }
         let ownership = ownership(privilege)?;
-        let db = database::open(root, privilege, &ownership)?;
+        let db = reserve::with_room(root, StoreError::is_of_a_full_disk, || {
+            database::open(root, privilege, &ownership)
+        })?;
+        reserve::make(root);
         Ok(Self {
             root: root.to_owned(),
             privilege,
@@ -207,7 +212,9 @@ fn make_root(root: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(root).map_err(StoreError::io("read", root))? {
         let entry = entry.map_err(StoreError::io("read", root))?.file_name();
         let entry = entry.to_string_lossy();
-        let ours = DIRECTORIES.contains(&&*entry) || entry.starts_with("strata.db");
+        let ours = DIRECTORIES.contains(&&*entry)
+            || entry.starts_with("strata.db")
+            || entry == reserve::NAME;
         if !ours && entry != "lost+found" {
             return Err(StoreError::NotAStore {
                 root: root.to_owned(),

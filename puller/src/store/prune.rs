@@ -12,8 +12,9 @@ use rustix::fs::FlockOperation;
 use super::containers::{Container, ContainerError, Kind, State};
 use super::filter::{Filter, admit};
 use super::find::strings;
+use super::lock::FileLock;
 use super::remove::{Removed, delete, references};
-use super::sweep::names;
+use super::sweep::{Collected, names};
 use super::{Store, StoreError, image};
 use crate::driver::{Writable, is_mounted};
 use crate::run::config::Config;
@@ -49,6 +50,18 @@ impl Store {
     /// Removes images that have no name, or all that no container stands on, with the layers that nothing else
     /// needs; one transaction. What a pull holds at the moment stays.
     pub fn prune_images(&self, options: &PruneOptions) -> Result<Removed, StoreError> {
+        let (removed, collected) = self.with_room(|| self.prune_rows(options))?;
+        match collected {
+            Some((collected, lock)) => self.finish_removal(removed, collected, lock),
+            None => Ok(removed),
+        }
+    }
+
+    /// The rows, and what they stood for unless this was a dry run.
+    fn prune_rows(
+        &self,
+        options: &PruneOptions,
+    ) -> Result<(Removed, Option<(Collected, FileLock)>), StoreError> {
         let lock = self.lock_index()?;
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -73,12 +86,11 @@ impl Store {
         if options.dry_run {
             unneeded(&transaction, &mut removed)?;
             // Dropped, the transaction has never been.
-            return Ok(removed);
+            return Ok((removed, None));
         }
         let collected = self.collect(&transaction)?;
         transaction.commit()?;
-        drop(db);
-        self.finish_removal(removed, collected, lock)
+        Ok((removed, Some((collected, lock))))
     }
 
     /// Removes containers that do not run, with their writable layers; what each took on disk comes with it.

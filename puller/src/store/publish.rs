@@ -101,11 +101,12 @@ impl Store {
         let mut unneeded = Vec::new();
         for layer in layers.drain(..) {
             let twice = placed.iter().any(|(p, _)| p.diff_id == layer.meta.diff_id);
-            if twice || has_row(db, &layer.meta.diff_id)? {
+            let diff_id = &layer.meta.diff_id;
+            if twice || (has_row(db, diff_id)? && self.layer_dir(diff_id).join("fs").is_dir()) {
                 unneeded.push(layer);
                 continue;
             }
-            let to = self.layer_dir(&layer.meta.diff_id);
+            let to = self.layer_dir(diff_id);
             self.place_one(layer.staging, &to)?;
             placed.push((layer.meta, layer.opaque));
         }
@@ -195,7 +196,9 @@ fn has_row(db: &Connection, diff_id: &Digest) -> Result<bool, StoreError> {
 fn record_layers(db: &Connection, layers: &[(LayerMeta, bool)]) -> Result<(), StoreError> {
     let insert =
         "INSERT INTO layers (diff_id, tar_size, content_size, entries, implied, opaque, rebuildable, added)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (diff_id) DO UPDATE SET tar_size = excluded.tar_size,
+        content_size = excluded.content_size, entries = excluded.entries, implied = excluded.implied,
+        opaque = excluded.opaque, rebuildable = excluded.rebuildable";
     let mut insert = db.prepare_cached(insert)?;
     for (meta, opaque) in layers {
         insert.execute(params![
@@ -217,8 +220,13 @@ fn record_image(db: &Connection, image: &NewImage, checked: &Checked) -> Result<
     let diff_ids = &checked.config.rootfs.diff_ids;
     let insert =
         "INSERT INTO images (manifest_digest, id, chain_id, media_type, manifest, config, added)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
-    let new = db.execute(
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (manifest_digest) DO UPDATE
+        SET id = excluded.id, chain_id = excluded.chain_id, media_type = excluded.media_type,
+            manifest = excluded.manifest, config = excluded.config
+        WHERE id <> excluded.id OR chain_id <> excluded.chain_id OR manifest <> excluded.manifest
+            OR config <> excluded.config";
+    // What is there is what a sound index has, too: then nothing is written.
+    db.execute(
         insert,
         params![
             digest,
@@ -230,18 +238,18 @@ fn record_image(db: &Connection, image: &NewImage, checked: &Checked) -> Result<
             now(),
         ],
     )?;
-    if new > 0 {
-        let insert =
-            "INSERT INTO image_layers (manifest_digest, position, diff_id) VALUES (?1, ?2, ?3)";
-        let mut insert = db.prepare_cached(insert)?;
-        for (position, diff_id) in diff_ids.iter().enumerate() {
-            insert.execute(params![
-                digest,
-                number(position as u64),
-                diff_id.to_string()
-            ])?;
-        }
+    let insert = "INSERT INTO image_layers (manifest_digest, position, diff_id) VALUES (?1, ?2, ?3)
+        ON CONFLICT (manifest_digest, position) DO UPDATE SET diff_id = excluded.diff_id
+        WHERE diff_id <> excluded.diff_id";
+    let mut insert = db.prepare_cached(insert)?;
+    for (position, diff_id) in diff_ids.iter().enumerate() {
+        let position = number(position as u64);
+        insert.execute(params![digest, position, diff_id.to_string()])?;
     }
+    db.execute(
+        "DELETE FROM image_layers WHERE manifest_digest = ?1 AND position >= ?2",
+        params![digest, number(diff_ids.len() as u64)],
+    )?;
     if let Some(name) = &checked.name {
         set_reference(db, name, &digest, &image.resolved)?;
     }

@@ -69,6 +69,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSuchImage`], [`StoreError::Conflict`], [`StoreError::Ambiguous`].
     pub fn remove_image(&self, name_or_id: &str, force: bool) -> Result<Removed, StoreError> {
+        let (removed, collected, lock) = self.with_room(|| self.remove_rows(name_or_id, force))?;
+        self.finish_removal(removed, collected, lock)
+    }
+
+    fn remove_rows(
+        &self,
+        name_or_id: &str,
+        force: bool,
+    ) -> Result<(Removed, Collected, FileLock), StoreError> {
         let lock = self.lock_index()?;
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -83,8 +92,7 @@ impl Store {
         };
         let collected = self.collect(&transaction)?;
         transaction.commit()?;
-        drop(db);
-        self.finish_removal(removed, collected, lock)
+        Ok((removed, collected, lock))
     }
 
     /// Takes away what a transaction has collected, and what it left because it was too much at once.

@@ -116,11 +116,28 @@ impl Store {
     }
 
     /// Forgets what mends a stack, so that it is made again when the stack is mounted next.
-    pub fn forget_stack(&self, chain_id: &Digest) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Something shows the stack, or another one that has its topmost layer.
+    pub fn forget_stack(&self, chain_id: &Digest) -> Result<(), ReplaceError> {
+        let text = chain_id.to_string();
+        let top = {
+            let query = "SELECT diff_id FROM images JOIN image_layers USING (manifest_digest)
+                WHERE chain_id = ?1 ORDER BY position DESC LIMIT 1";
+            strings(&self.db(), query, &[&text])?
+        };
+        let _unused = match top.first() {
+            Some(diff_id) => match self.unused(&image::digest(diff_id)?)? {
+                Ok(unused) => Some(unused),
+                Err(users) => return Err(ReplaceError::InUse(users)),
+            },
+            None => None,
+        };
         let _index = self.lock_index()?;
         let delete = "DELETE FROM stacks WHERE chain_id = ?1";
-        self.db().execute(delete, [chain_id.to_string()])?;
-        self.take_stack(chain_id)
+        let deleted = self.db().execute(delete, [text]);
+        deleted.map_err(StoreError::from)?;
+        Ok(self.take_stack(chain_id)?)
     }
 
     fn take_stack(&self, chain_id: &Digest) -> Result<(), StoreError> {

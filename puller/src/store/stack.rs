@@ -7,7 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use strata_oci::cas::sync_dir;
 use strata_oci::digest::Digest;
 
-use super::image::{Image, Layer};
+use super::find::strings;
+use super::image::{self, Image, Layer};
 use super::{LayerLock, Store, StoreError};
 use crate::layer;
 
@@ -17,12 +18,30 @@ impl Store {
     ///
     /// The first time, directories that layers have without an entry of their own are mended: that
     /// may write to the disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when a layer is not where it should be, or not recorded.
     pub fn stack(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
+        if image.layers.len() != image.config.rootfs.diff_ids.len() {
+            return Err(StoreError::Damaged(format!(
+                "the index does not have all layers of image {}: pull it again",
+                image.id.short()
+            )));
+        }
         let layers = distinct(&image.layers);
         let mut directories: Vec<PathBuf> = layers
             .iter()
             .map(|layer| self.layer_dir(&layer.diff_id))
             .collect();
+        for (directory, layer) in directories.iter().zip(&layers) {
+            if !directory.join("fs").is_dir() {
+                return Err(StoreError::Damaged(format!(
+                    "layer {} is missing in {}; `strata system check --repair` brings it back",
+                    layer.diff_id.short(),
+                    directory.display()
+                )));
+            }
+        }
         let mut stack = Vec::with_capacity(directories.len() + 1);
         if layers.len() > 1 && layers.iter().any(|layer| layer.implied > 0) {
             stack.extend(self.mended(image, &directories)?);
@@ -41,7 +60,9 @@ impl Store {
         let chain_id = &image.chain_id;
         let directory = self.root.join("stacks").join(chain_id.hex());
         let known = recorded(&self.db(), chain_id)?;
-        if let Some(mended) = known {
+        if let Some(mended) = known
+            && (!mended || directory.join("fs").is_dir())
+        {
             return Ok(mended.then(|| directory.join("fs")));
         }
         // The image may be removed while its layers are read.
@@ -55,16 +76,48 @@ impl Store {
         }
         let _lock = self.lock_index()?;
         let db = self.db();
-        if recorded(&db, chain_id)?.is_none() {
+        let made = recorded(&db, chain_id)?;
+        if made.is_none() || (made == Some(true) && !directory.join("fs").is_dir()) {
             if mended {
                 self.place_one(staging, &directory)?;
                 let stacks = self.root.join("stacks");
                 sync_dir(&stacks).map_err(StoreError::io("sync", &stacks))?;
             }
-            let insert = "INSERT INTO stacks (chain_id, mended) VALUES (?1, ?2)";
+            let insert = "INSERT INTO stacks (chain_id, mended) VALUES (?1, ?2)
+                ON CONFLICT (chain_id) DO UPDATE SET mended = excluded.mended";
             db.execute(insert, params![chain_id.to_string(), mended])?;
         }
         Ok(mended.then(|| directory.join("fs")))
+    }
+
+    /// Where what mends a stack is not what would be made now: the image's name, and the differences in words. `None`:
+    /// it has gone meanwhile, or its layers cannot be read, which is told of them.
+    pub(super) fn unlike_mended(
+        &self,
+        chain_id: &Digest,
+    ) -> Result<Option<(Image, Vec<String>)>, StoreError> {
+        let image = {
+            let db = self.db();
+            let query =
+                "SELECT manifest_digest FROM images WHERE chain_id = ?1 ORDER BY rowid LIMIT 1";
+            let found = strings(&db, query, &[&chain_id.to_string()])?;
+            match found.first().map(|digest| image::read(&db, digest)) {
+                Some(Ok(image)) => image,
+                None | Some(Err(_)) => return Ok(None),
+            }
+        };
+        let Ok(_held) = self.hold_all(&image.layers) else {
+            return Ok(None);
+        };
+        let layers = distinct(&image.layers).into_iter();
+        let layers: Vec<PathBuf> = layers.map(|l| self.layer_dir(&l.diff_id)).collect();
+        let directory = self.root.join("stacks").join(chain_id.hex());
+        let options = self.unpack_options();
+        let Ok(differences) = layer::unlike_mended(&layers, &directory, &options) else {
+            return Ok(None);
+        };
+        let there = recorded(&self.db(), chain_id)? == Some(true);
+        Ok(there.then_some((image, differences)))
     }
 
     /// Holds layers so that nobody removes them.

@@ -53,10 +53,13 @@ impl Store {
                 self.take_collected(collected)?;
             }
             let layers = known(&db, "SELECT diff_id FROM layers")?;
-            self.sweep_orphans("layers", &layers)?;
+            // A row that cannot be read may have been the one of a directory that is here.
+            if layers.unreadable.is_empty() {
+                self.sweep_orphans("layers", &layers.names)?;
+                self.sweep_locks(&layers.names)?;
+            }
             let stacks = known(&db, "SELECT chain_id FROM stacks WHERE mended")?;
-            self.sweep_orphans("stacks", &stacks)?;
-            self.sweep_locks(&layers)?;
+            self.sweep_orphans("stacks", &stacks.names)?;
             drop(db);
             let staging = self.root.join("staging");
             staging::sweep(&staging, &self.trash).map_err(StoreError::io("sweep", &staging))?;
@@ -75,7 +78,11 @@ impl Store {
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let unused: Vec<(String, i64)> = rows.collect::<Result<_, _>>()?;
         for (text, bytes) in unused {
-            let diff_id = image::digest(&text)?;
+            let Ok(diff_id) = image::digest(&text) else {
+                // It names nothing, and nothing names it.
+                db.execute("DELETE FROM layers WHERE diff_id = ?1", [&text])?;
+                continue;
+            };
             let path = self.lock_path(diff_id.hex());
             let lock = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
             let Some(lock) = lock else { continue };
@@ -95,7 +102,7 @@ impl Store {
         while let Some(row) = rows.next()? {
             collected
                 .stacks
-                .push(image::digest(&row.get::<_, String>(0)?)?);
+                .extend(image::digest(&row.get::<_, String>(0)?).ok());
         }
         Ok(collected)
     }
@@ -172,9 +179,10 @@ impl Store {
     }
 
     fn take(&self, path: &Path) -> Result<Option<String>, StoreError> {
-        self.trash
-            .take(path)
-            .map_err(StoreError::io("move away", path))
+        self.with_room(|| {
+            let taken = self.trash.take(path);
+            taken.map_err(StoreError::io("move away", path))
+        })
     }
 }
 
@@ -186,13 +194,26 @@ fn has_rubbish(db: &Connection) -> rusqlite::Result<bool> {
     db.prepare_cached(query)?.query_row([], |row| row.get(0))
 }
 
-/// The hexadecimal parts of the digests that a query gives.
-pub(super) fn known(db: &Connection, query: &str) -> Result<HashSet<String>, StoreError> {
+/// The directories that rows name.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The hexadecimal parts of digests.
+    pub(super) names: HashSet<String>,
+    /// What stands where a digest should.
+    pub(super) unreadable: Vec<String>,
+}
+
+/// The directories that the digests of a query name.
+pub(super) fn known(db: &Connection, query: &str) -> Result<Known, StoreError> {
     let mut statement = db.prepare_cached(query)?;
     let mut rows = statement.query([])?;
-    let mut known = HashSet::new();
+    let mut known = Known::default();
     while let Some(row) = rows.next()? {
-        known.insert(image::digest(&row.get::<_, String>(0)?)?.hex().to_owned());
+        let text: String = row.get(0)?;
+        match text.parse::<Digest>() {
+            Ok(digest) => drop(known.names.insert(digest.hex().to_owned())),
+            Err(_) => known.unreadable.push(text),
+        }
     }
     Ok(known)
 }

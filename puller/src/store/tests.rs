@@ -320,7 +320,8 @@ fn the_next_open_sweeps_what_a_crash_left_and_nothing_else() {
     let held = store.lock_layer(&fresh).expect("lock");
 
     let again = fixture.open();
-    assert_eq!(fixture.entries("locks"), [fresh.hex(), "index", "migrate"]);
+    let locks = [fresh.hex(), "containers", "index", "migrate", "trash"];
+    assert_eq!(fixture.entries("locks"), locks);
     drop(held);
     let name = live
         .0

@@ -3,9 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
-
-use crate::store::StoreError;
+use crate::store::{StoreError, is_of_a_full_disk};
 
 /// Why a container could not be made, found or removed.
 #[derive(Debug, thiserror::Error)]
@@ -61,12 +59,13 @@ impl ContainerError {
         move |source| Self::Io { what, path, source }
     }
 
-    /// Whether the index could not be changed because the disk has no room.
+    /// Whether the disk has no room.
     pub(super) fn is_of_a_full_disk(&self) -> bool {
-        let Self::Store(StoreError::Index(error)) = self else {
-            return false;
-        };
-        error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        match self {
+            Self::Store(error) => error.is_of_a_full_disk(),
+            Self::Io { source, .. } => is_of_a_full_disk(source),
+            _ => false,
+        }
     }
 }
 

@@ -35,7 +35,9 @@ impl Store {
         oom_killed: bool,
         error: &str,
     ) -> Result<(), ContainerError> {
-        self.container_note(|index| Ok(records::exited(index, id, code, oom_killed, error)?))
+        self.with_room_for_containers(|| {
+            self.container_note(|index| Ok(records::exited(index, id, code, oom_killed, error)?))
+        })
     }
 
     /// Records that the container's processes are held still, or go on; `false` when it does not run any more.
