@@ -320,7 +320,8 @@ fn the_next_open_sweeps_what_a_crash_left_and_nothing_else() {
     let held = store.lock_layer(&fresh).expect("lock");
 
     let again = fixture.open();
-    let locks = [fresh.hex(), "containers", "index", "migrate", "trash"];
+    let mut locks = [fresh.hex(), "containers", "index", "migrate", "trash"];
+    locks.sort_unstable();
     assert_eq!(fixture.entries("locks"), locks);
     drop(held);
     let name = live
