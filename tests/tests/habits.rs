@@ -51,6 +51,8 @@ fn whoever_mistypes_an_image_is_told_what_was_probably_meant() {
         &["start", "alpah"][..],
         &["inspect", "aplha"],
         &["diff", "alphaa"],
+        &["cp", "alpa:/etc/passwd", "-"],
+        &["commit", "alhpa"],
     ] {
         s.strata.run(args).refused().says("did you mean alpha?");
     }
@@ -346,6 +348,35 @@ fn lists_are_printed_as_templates_say() {
     s.strata(&["images", "--format", "{{.Nope}}"])
         .refused()
         .says("Nope");
+}
+
+#[test]
+fn scripts_ask_for_the_version_and_for_ports() {
+    let (s, reference) = shell();
+    let said = |args: &[&str]| s.strata.run(args).ok().out();
+    let version = said(&["version", "--format", "{{.Server.Version}}"]);
+    assert_eq!(said(&["--version"]), format!("strata {version}"));
+    assert!(said(&["version"]).contains(&version));
+    said(&["create", "--name", "box", &reference, "true"]);
+    assert_eq!(said(&["port", "box"]), "");
+    s.strata.run(&["port", "box", "80"]).refused().says("80");
+    s.strata.run(&["port", "bax"]).refused();
+}
+
+#[test]
+fn a_base_without_a_name_is_not_told_beside_the_same_with_one() {
+    need_root();
+    let (s, base) = shell();
+    let run = |args: &[&str]| s.strata.run(args).ok();
+    run(&["create", "--name", "box", &base, "true"]);
+    run(&["commit", "box"]);
+    run(&["run", "--name", "more", &base, "touch", "/new"]);
+    run(&["commit", "more", "made"]);
+    let told = run(&["image", "base", "--offline", "made"]).out();
+    assert!(
+        !told.contains("<none>") && told.lines().count() == 2,
+        "{told}"
+    );
 }
 
 #[test]

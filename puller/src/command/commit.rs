@@ -8,6 +8,7 @@ use strata::push::{Compression, Format};
 use strata::store::containers::ContainerError;
 use strata::store::{Name, Target};
 
+use super::containers::unknown;
 use crate::printer;
 use crate::settings::Settings;
 
@@ -118,7 +119,10 @@ pub(crate) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         ..args.made.options(args.reference.as_deref(), args.change)?
     };
     let store = settings.open_store()?;
-    let container = store.container(&args.container)?;
+    let container = match store.container(&args.container) {
+        Err(ContainerError::NoSuch(_)) => return Err(unknown(&store, &args.container)?),
+        found => found?,
+    };
     // While it runs, somebody else has it.
     let _lock = match store.lock_container(&container) {
         Err(ContainerError::Running { .. }) => None,

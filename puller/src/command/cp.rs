@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use strata::cp::{self, Copied, CpOptions, Place};
 use strata::store::Store;
-use strata::store::containers::ContainerLock;
+use strata::store::containers::{ContainerError, ContainerLock};
 
+use super::containers::unknown;
 use crate::printer;
 use crate::settings::Settings;
 
@@ -133,7 +134,10 @@ fn place(
     name: &str,
     into: bool,
 ) -> Result<(Place, Option<ContainerLock>)> {
-    let container = store.container(name)?;
+    let container = match store.container(name) {
+        Err(ContainerError::NoSuch(_)) => return Err(unknown(store, name)?),
+        found => found?,
+    };
     let (root, lock) = super::mount::open_root(settings, store, &container, !into)
         .with_context(|| format!("opening the files of container {}", container.name))?;
     Ok((Place::container(root, &container.name), lock))

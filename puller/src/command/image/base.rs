@@ -170,7 +170,10 @@ fn bases(store: &Store, image: &Looked) -> Result<Vec<Base>> {
             then: Vec::new(),
             ask: false,
         };
-        if other.references.is_empty() {
+        // One without a name that has the layers of one with a name tells nothing more.
+        let named =
+            |twin: &Image| !twin.references.is_empty() && twin.config.rootfs == other.config.rootfs;
+        if other.references.is_empty() && !below.iter().any(named) {
             bases.push(base());
         }
         for (full, name) in other.references.iter().zip(familiar(&other.references)) {
