@@ -150,6 +150,8 @@ fn an_image_without_layers_is_mounted_by_every_driver() {
             let args = [&["--driver", driver], options, &[&reference]].concat();
             let path = PathBuf::from(scene.strata.run(&args).ok().out());
             assert_eq!(fs::read_dir(&path).expect("list").count(), 0, "{driver}");
+            let mode = fs::metadata(&path).expect("stat").permissions().mode();
+            assert_eq!(mode & 0o7777, 0o755, "{driver} {options:?}");
             let path = path.to_str().expect("text");
             scene.strata.run(&["umount", path]).ok();
         }

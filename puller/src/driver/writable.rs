@@ -31,12 +31,16 @@ impl Writable {
     /// mode and owner of the topmost layer's root.
     pub fn make(&self, lowers: &[PathBuf]) -> io::Result<()> {
         make(&self.work)?;
-        make(&self.merged)?;
+        let root = Permissions::from_mode(0o755);
+        if make(&self.merged)? && lowers.is_empty() {
+            // Drivers that want a layer where there is none take the mount point for it.
+            fs::set_permissions(&self.merged, root.clone())?;
+        }
         if !make(&self.upper)? {
             return Ok(());
         }
         let Some(lower) = lowers.first() else {
-            return fs::set_permissions(&self.upper, Permissions::from_mode(0o755));
+            return fs::set_permissions(&self.upper, root);
         };
         let below = fs::metadata(lower)?;
         let above = fs::metadata(&self.upper)?;
