@@ -31,6 +31,7 @@ pub mod place;
 pub mod program;
 pub mod proxy;
 pub mod recorder;
+pub mod saving;
 pub mod scene;
 pub mod scrape;
 pub mod strata;

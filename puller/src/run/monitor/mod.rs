@@ -7,6 +7,7 @@
 //! for all of that at once and for nothing else.
 
 mod client;
+mod exec;
 mod launch;
 mod life;
 mod program;
