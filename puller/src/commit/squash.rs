@@ -28,6 +28,7 @@ pub fn squash(
     let _held = store.claim_layers(diff_ids)?;
     let mut base = image.clone();
     base.layers.truncate(kept);
+    base.config.rootfs.diff_ids.truncate(kept);
     base.chain_id = crate::store::chain_id(&diff_ids[..kept]);
     let namespace = store.unpack_options().xattrs;
     let old = Tree::open(store.stack(&base)?, namespace, false)?;
