@@ -36,11 +36,11 @@ fn whoever_mistypes_an_image_is_told_what_was_probably_meant() {
     ] {
         let ran = s.strata.run(args);
         assert_ne!(ran.code(), 0, "{}", ran.story());
-        let _ = ran.says("did you mean debian:latest?");
+        ran.says("did you mean debian:latest?");
     }
     let ran = s.strata.run(&["run", "--rm", elsewhere, "true"]);
     assert_eq!(ran.code(), 125, "{}", ran.story());
-    let _ = ran.says("did you mean debian:latest?").says("127.0.0.1:1");
+    ran.says("did you mean debian:latest?").says("127.0.0.1:1");
     // What is forced passes over it.
     let passed = s.strata.run(&["rmi", "-f", "debiann"]).ok();
     assert!(passed.stderr.contains("did you mean"), "{}", passed.story());

@@ -270,7 +270,10 @@ mod tests {
             }),
             ("without tables", |root| {
                 for name in ["strata.db", "strata.db-wal", "strata.db-shm"] {
-                    let _ = fs::remove_file(root.join(name));
+                    let path = root.join(name);
+                    if path.exists() {
+                        fs::remove_file(path).expect("remove");
+                    }
                 }
                 let db = Connection::open(root.join("strata.db")).expect("opens");
                 db.pragma_update(None, "user_version", 1).expect("writes");
