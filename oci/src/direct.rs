@@ -5,11 +5,12 @@
 //! memory of the machine is left to what is read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt as _;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// What memory, offset and length must be multiples of to be written past the page cache.
 pub const ALIGN: usize = 4096;
@@ -112,7 +113,7 @@ impl DirectFile {
     }
 
     /// From now on everything goes through the page cache.
-    pub fn through_cache(&mut self) {
+    fn through_cache(&mut self) {
         self.set(false);
         self.direct = Direct::Never;
     }
@@ -145,42 +146,40 @@ impl DirectFile {
     }
 }
 
-/// How fast a disk takes what goes past the page cache. On a slow one the cache is the better way: who writes is
-/// then not held up by the disk.
-#[derive(Debug, Default)]
-pub struct Pace {
-    spent: Duration,
-    written: u64,
-}
+/// `RWF_DONTCACHE` of pwritev2(2) (Linux 6.14): what is written goes to the disk at once, and out of the page cache
+/// as soon as it is there, so the next file is written to the same memory.
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
-impl Pace {
-    /// Bytes a second.
-    const SLOW: f64 = 200e6;
-    /// What is known after less is chance.
-    const KNOWN: Duration = Duration::from_millis(100);
-
-    /// Writes to `file`, past the cache unless the disk was slow so far.
-    pub fn write(&mut self, file: &mut DirectFile, bytes: &[u8]) -> io::Result<()> {
-        if self.is_slow() {
-            file.through_cache();
+/// Writes all of `bytes` at the beginning of a new file, and waits for nothing: for files that are too small to be
+/// worth a wait for the disk, which is what going past the page cache means. Where kernel or file system cannot do
+/// that, it is like any other write. One call a file, so that nothing is ever added to a page that is being dropped: the
+/// first kernels that had this lost such bytes.
+pub fn write_through(file: &File, bytes: &[u8]) -> io::Result<()> {
+    static LACKING: AtomicBool = AtomicBool::new(false);
+    let mut written = 0;
+    if !LACKING.load(Ordering::Relaxed) {
+        match pwritev2(file, &[IoSlice::new(bytes)], 0, DONTCACHE) {
+            Ok(count) => written = count,
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                LACKING.store(true, Ordering::Relaxed);
+            }
+            Err(error) => return Err(error.into()),
         }
-        let began = Instant::now();
-        file.write(bytes)?;
-        if file.is_direct() {
-            self.spent += began.elapsed();
-            self.written += bytes.len() as u64;
-        }
-        Ok(())
     }
-
-    /// Whether the disk was slow so far.
-    pub fn is_slow(&self) -> bool {
-        self.spent > Self::KNOWN && (self.written as f64) < Self::SLOW * self.spent.as_secs_f64()
+    match bytes.get(written..) {
+        Some(rest) if !rest.is_empty() => file.write_all_at(rest, written as u64),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSliceMut;
+    use std::time::Duration;
+
+    use rustix::io::preadv2;
+
     use super::*;
 
     #[test]
@@ -213,23 +212,39 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_disk_is_given_the_cache() {
-        let file = tempfile::tempfile_in(".").expect("a file");
-        let mut target = DirectFile::new(file, 0);
-        let mut batch = Batch::new(WORTH, 0);
-        batch.take(&vec![7; WORTH]);
-        let mut pace = Pace::default();
-        pace.write(&mut target, batch.bytes()).expect("write");
-        let direct = target.is_direct();
-        pace.spent = Duration::from_secs(1);
-        assert!(!direct || pace.is_slow());
-        pace.written = 300_000_000;
-        assert!(!pace.is_slow());
-        pace.written = 100_000_000;
-        pace.write(&mut target, batch.bytes()).expect("write");
-        assert!(!target.is_direct());
-        let mut read = vec![0; 2 * WORTH];
-        target.file().read_exact_at(&mut read, 0).expect("read");
-        assert!(read.iter().all(|byte| *byte == 7));
+    fn what_is_written_through_is_all_there() {
+        for size in [0, 1, 4095, 4096, 70_001, 3 * WORTH + 777] {
+            let whole: Vec<u8> = (0..size).map(|i| (i ^ (i >> 9)) as u8).collect();
+            let file = tempfile::tempfile_in(".").expect("a file");
+            write_through(&file, &whole).expect("write");
+            let mut read = vec![0; size];
+            file.read_exact_at(&mut read, 0).expect("read");
+            assert!(read == whole, "{size}");
+            assert_eq!(file.metadata().expect("look").len(), size as u64);
+        }
+        let (reader, _writer) = io::pipe().expect("a pipe");
+        let closed = File::from(std::os::fd::OwnedFd::from(reader));
+        assert!(write_through(&closed, b"bytes").is_err());
+    }
+
+    #[test]
+    fn what_is_written_through_does_not_stay_in_the_cache() {
+        type Write = fn(&File, &[u8]) -> io::Result<()>;
+        let file = || tempfile::tempfile_in(".").expect("a file");
+        let bytes = vec![7; 100_000];
+        // Whether a read finds something without asking the disk. It asks only once: that brings it back.
+        let stays = |write: Write| {
+            let file = file();
+            write(&file, &bytes).expect("write");
+            file.sync_all().expect("sync");
+            std::thread::sleep(Duration::from_millis(20));
+            let mut buffer = [0; 4096];
+            let (buffer, nowait) = (&mut [IoSliceMut::new(&mut buffer)], ReadWriteFlags::NOWAIT);
+            !matches!(preadv2(file, buffer, 0, nowait), Err(Errno::AGAIN))
+        };
+        assert!(stays(|file, bytes| file.write_all_at(bytes, 0)));
+        let able = pwritev2(file(), &[IoSlice::new(&bytes)], 0, DONTCACHE).is_ok();
+        let drops = (0..50).any(|_| !stays(write_through));
+        assert_eq!(drops, able);
     }
 }

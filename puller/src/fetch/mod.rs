@@ -37,7 +37,7 @@ use crate::store::{Image, LayerClaim, NewImage, Store, StoreError};
 use layer::{Fetched, Fetcher, Supply};
 use plan::LayerPlan;
 use resolve::{Resolved, selector};
-use writeback::Writeback;
+use writeback::{Arrival, Watched, Writeback};
 
 /// What to pull and how.
 #[derive(Debug, Clone)]
@@ -185,15 +185,20 @@ async fn bring(
         let rules = options.registry.config.load();
         unpack.limits = rules.map_err(RegistryError::from)?.limits();
     }
+    let total = wanted.iter().map(|item| layers[*item].blob.size).sum();
+    let arrival = Arc::new(Arrival::new(layers.len(), total));
     let fetcher = Fetcher {
         store: store.clone(),
         unpack,
         first: wanted.first().copied(),
         keep_blobs: options.keep_blobs,
         supply,
-        progress: progress.clone(),
+        progress: Arc::new(Watched {
+            shown: progress,
+            arrival: arrival.clone(),
+        }),
     };
-    let writeback = (!wanted.is_empty()).then(|| Writeback::begin(store.root()));
+    let writeback = (!wanted.is_empty()).then(|| Writeback::begin(store.root(), arrival));
     let fetched = fetch_all(&fetcher, &layers, &wanted, options.parallel).await?;
     drop(writeback);
     let travelled = fetched.values().map(|f| f.travelled).sum();

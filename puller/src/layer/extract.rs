@@ -13,7 +13,6 @@ use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use strata_oci::direct::Pace;
 
 use super::attributes::{Attributes, Metadata, Thread};
 use super::confine;
@@ -77,7 +76,7 @@ fn write<R: BufRead>(
         left_out: BTreeSet::new(),
         kept: Vec::new(),
         content_size: 0,
-        pace: Pace::default(),
+        gathered: Vec::new(),
     };
     while let Some(entry) = extractor.reader.next()? {
         extractor.record_raw()?;
@@ -105,7 +104,8 @@ pub(super) struct Extractor<'a, R> {
     left_out: BTreeSet<Vec<u8>>,
     kept: Vec<Kept>,
     content_size: u64,
-    pace: Pace,
+    /// Room for a file of middle size.
+    gathered: Vec<u8>,
 }
 
 impl<R: BufRead> Extractor<'_, R> {
@@ -223,8 +223,11 @@ impl<R: BufRead> Extractor<'_, R> {
         }
         match sparse {
             None if size >= large::FROM && !self.options.holes => {
-                let (pace, reader) = (&mut self.pace, &mut self.reader);
-                large::write(&file, path, size, reader, pace)?;
+                large::write(&file, path, size, &mut self.reader)?;
+            }
+            None if size >= large::MIDDLE && !self.options.holes => {
+                let (gathered, reader) = (&mut self.gathered, &mut self.reader);
+                large::write_middle(&file, path, size, reader, gathered)?;
             }
             None => self.content(&file, path, size)?,
             Some(segments) => self.segments(&file, path, size, segments)?,

@@ -1,6 +1,8 @@
 //! Large files go to the disk past the page cache: what is written there need not be copied, found again and written back,
 //! which is half of the kernel's work for a layer of few large files, and the sync at the end finds little to do. Who
 //! starts the container reads them from the disk once; small ones, most of what a program opens, are still in memory.
+//! Those between go through the cache and do not stay there: memory that is used again and again is cheaper than fresh
+//! memory for each of them, far cheaper in a virtual machine whose host takes back what is free.
 //!
 //! The disk takes its time for each batch, so the next one is gathered meanwhile. Of many layers at once only the first
 //! few do so: the others keep the processors busy anyway, and memory is bounded.
@@ -11,7 +13,7 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
-use strata_oci::direct::{Batch, DirectFile, Pace};
+use strata_oci::direct::{Batch, DirectFile, write_through};
 
 use super::error::LayerError;
 use super::tar::TarReader;
@@ -19,6 +21,9 @@ use crate::few::Few;
 
 /// Bytes of a file from which on it is large.
 pub(super) const FROM: u64 = 1 << 20;
+/// Bytes of a file from which on it does not stay in the page cache: with fewer, asking the disk for each file takes
+/// longer than fresh memory does.
+pub(super) const MIDDLE: u64 = 64 << 10;
 /// Bytes that are written at once.
 const BATCH: usize = 256 << 10;
 /// Bytes of a file from which on a thread of its own is worth it.
@@ -34,7 +39,6 @@ pub(super) fn write<R: BufRead>(
     path: &[u8],
     size: u64,
     archive: &mut TarReader<R>,
-    pace: &mut Pace,
 ) -> Result<(), LayerError> {
     let failed = |error| LayerError::entry("write the content", path)(error);
     let mut target = DirectFile::new(file.try_clone().map_err(failed)?, 0);
@@ -42,7 +46,7 @@ pub(super) fn write<R: BufRead>(
     if turn.is_none() {
         let mut batch = Batch::new(BATCH, 0);
         while gather(archive, &mut batch)? {
-            pace.write(&mut target, batch.bytes()).map_err(failed)?;
+            target.write(batch.bytes()).map_err(failed)?;
             batch = batch.emptied(BATCH, 0);
         }
         return Ok(());
@@ -52,7 +56,7 @@ pub(super) fn write<R: BufRead>(
         let (give_back, empty) = channel();
         let writing = scope.spawn(move || {
             for batch in written {
-                pace.write(&mut target, batch.bytes())?;
+                target.write(batch.bytes())?;
                 // At the end nobody waits for it.
                 let _ = give_back.send(batch);
             }
@@ -79,6 +83,35 @@ pub(super) fn write<R: BufRead>(
         let written = writing.join().unwrap_or_else(|panic| resume_unwind(panic));
         gathered.and(written.map_err(failed))
     })
+}
+
+/// Writes the content of the present entry, a file that is not small and has `size` bytes, fewer than [`FROM`].
+/// What comes in parts is `gathered` first.
+pub(super) fn write_middle<R: BufRead>(
+    file: &File,
+    path: &[u8],
+    size: u64,
+    archive: &mut TarReader<R>,
+    gathered: &mut Vec<u8>,
+) -> Result<(), LayerError> {
+    let failed = |error| LayerError::entry("write the content", path)(error);
+    let bytes = archive.content()?;
+    let count = bytes.len();
+    if count as u64 == size {
+        write_through(file, bytes).map_err(failed)?;
+        archive.consume(count);
+        return Ok(());
+    }
+    gathered.clear();
+    loop {
+        let bytes = archive.content()?;
+        let count = bytes.len();
+        if count == 0 {
+            return write_through(file, gathered).map_err(failed);
+        }
+        gathered.extend_from_slice(bytes);
+        archive.consume(count);
+    }
 }
 
 /// Fills `batch` with what comes next. Says whether there was anything.

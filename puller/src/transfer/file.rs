@@ -1,8 +1,7 @@
 //! Writing a blob into a file while it is hashed: receiving, writing and hashing overlap on different threads.
 //!
 //! Bytes are gathered into batches; while one is gathered, the one before it is written by one thread and hashed
-//! by another. A few batches are in memory, used over and over. Whole ones go to the disk past the page cache,
-//! unless the disk is what everything would wait for.
+//! by another. A few batches are in memory, used over and over. Whole ones go to the disk past the page cache.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use strata_oci::Descriptor;
-use strata_oci::direct::{ALIGN, Batch, DirectFile, Pace};
+use strata_oci::direct::{ALIGN, Batch, DirectFile};
 use strata_oci::verify::Verifier;
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -109,7 +108,7 @@ pub(crate) async fn write_blob(
         }
         None => 0,
     };
-    let mut sink = Sink::Ready(Target::new(file, offset + kept));
+    let mut sink = Sink::Ready(DirectFile::new(file, offset + kept));
     let turn = follower
         .filter(|_| blob.size >= LARGE)
         .and_then(|_| LARGEST.take());
@@ -199,27 +198,8 @@ impl Gather {
 
 /// The file, or the thread that writes to it.
 enum Sink {
-    Ready(Target),
-    Busy(JoinHandle<io::Result<Target>>),
-}
-
-/// Where the bytes go on the disk.
-struct Target {
-    file: DirectFile,
-    pace: Pace,
-}
-
-impl Target {
-    fn new(file: File, offset: u64) -> Self {
-        Self {
-            file: DirectFile::new(file, offset),
-            pace: Pace::default(),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.pace.write(&mut self.file, bytes)
-    }
+    Ready(DirectFile),
+    Busy(JoinHandle<io::Result<DirectFile>>),
 }
 
 impl Sink {
@@ -236,7 +216,7 @@ impl Sink {
         })))
     }
 
-    async fn finish(self) -> Result<Target, TransferError> {
+    async fn finish(self) -> Result<DirectFile, TransferError> {
         match self {
             Self::Ready(target) => Ok(target),
             Self::Busy(task) => Ok(task.await.map_err(|_| TransferError::Interrupted)??),

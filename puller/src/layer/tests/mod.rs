@@ -7,6 +7,7 @@ mod differential;
 mod mending;
 mod metadata;
 mod rootless;
+mod sizes;
 mod verify;
 mod whiteouts;
 
