@@ -2,6 +2,7 @@
 //! clients make of the new image.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
@@ -172,9 +173,10 @@ fn links_holes_attributes_and_pipes_come_through_and_sockets_do_not() {
         let sparse = fs::File::create(at("sparse")).expect("create");
         sparse.set_len(50 << 20).expect("a hole");
         std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", (40 << 20) + 1).expect("write");
-        // The kernel brings what it holds for a FUSE file system, times too, to the upper directory when it likes.
-        sparse.sync_all().expect("sync");
         drop(sparse);
+        // As a program has it that runs during the commit.
+        let mut open = fs::File::create(at("open")).expect("create");
+        open.write_all(&vec![b'o'; 300_000]).expect("write");
         rustix::fs::setxattr(at("data/two"), "user.note", b"x", XattrFlags::empty())
             .expect("attribute");
         for (name, kind) in [("pipe", FileType::Fifo), ("socket", FileType::Socket)] {
@@ -184,6 +186,7 @@ fn links_holes_attributes_and_pipes_come_through_and_sockets_do_not() {
         let name = format!("made-{driver}");
         let id = top.rsplit('/').nth(1).expect("an id").to_owned();
         s.strata.run(&["commit", &id, &name]).ok();
+        drop(open);
         s.strata.run(&["umount", &top]).ok();
         truth.0.remove(Path::new("socket")).expect("the socket");
         let found = mounted(&s.strata, &name);

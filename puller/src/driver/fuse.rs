@@ -20,6 +20,9 @@ use super::{Driver, DriverError, Name, Stack, must_be_empty, probe, state, unmou
 const PROGRAM: &str = "fuse-overlayfs";
 /// It mounts within milliseconds; one that waits for something waits forever.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Else the kernel keeps what a program has written and not closed to itself, and a commit of a running container,
+/// which reads the upper directory, would not have it.
+const NOTHING_HELD_BACK: &[u8] = b",writeback=0";
 /// What it says on its way is for a message.
 const MAX_WORDS: u64 = 2000;
 
@@ -183,6 +186,7 @@ fn words(stack: &Stack, target: &Path) -> io::Result<Words> {
                 options.extend(key);
                 options.extend(relative(path)?);
             }
+            options.extend(NOTHING_HELD_BACK);
         }
     }
     Ok(Words {
@@ -222,7 +226,7 @@ mod tests {
         assert_eq!(directory, Path::new("/a,b/s"));
         assert_eq!(
             options,
-            "lowerdir=layers/1/fs:layers/2/fs,upperdir=containers/c/upper,workdir=containers/c/work"
+            "lowerdir=layers/1/fs:layers/2/fs,upperdir=containers/c/upper,workdir=containers/c/work,writeback=0"
         );
         stack.read_only = true;
         assert_eq!(
