@@ -20,8 +20,19 @@ impl Store {
     /// may write to the disk.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] when a layer is not where it should be, or not recorded.
+    /// [`StoreError::Damaged`] when a layer is not where it should be, or not recorded; [`StoreError::NoSuchImage`]
+    /// when the image has been removed since it was found.
     pub fn stack(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
+        let stack = self.stack_unless_removed(image);
+        if let Err(StoreError::Damaged(_) | StoreError::MissingLayers(_)) = stack
+            && self.image_by_digest(&image.digest)?.is_none()
+        {
+            return Err(StoreError::NoSuchImage(image.id.to_string()));
+        }
+        stack
+    }
+
+    fn stack_unless_removed(&self, image: &Image) -> Result<Vec<PathBuf>, StoreError> {
         if image.layers.len() != image.config.rootfs.diff_ids.len() {
             return Err(StoreError::Damaged(format!(
                 "the index does not have all layers of image {}: pull it again",
@@ -195,6 +206,25 @@ mod tests {
         assert_eq!(fixture.entries("stacks"), [image.chain_id.hex()]);
         store.remove_image("a", false).expect("remove");
         assert!(fixture.entries("stacks").is_empty());
+    }
+
+    #[test]
+    fn an_image_that_was_removed_since_it_was_found_is_not_damaged() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let staged = vec![stage(&store, "low"), stage(&store, "high")];
+        let image = new_image(&["low", "high"], Some("a"));
+        let image = store.publish(staged, image).expect("publish");
+        store.remove_image("a", false).expect("remove");
+        let error = store.stack(&image).expect_err("it has gone");
+        assert!(matches!(error, StoreError::NoSuchImage(_)), "{error}");
+
+        let staged = vec![stage(&store, "low"), stage(&store, "high")];
+        let image = new_image(&["low", "high"], Some("a"));
+        let image = store.publish(staged, image).expect("publish again");
+        fs::remove_dir_all(store.layer_dir(&image.layers[0].diff_id)).expect("lose it");
+        let error = store.stack(&image).expect_err("a layer is lost");
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
     }
 
     #[test]
