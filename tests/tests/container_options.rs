@@ -190,7 +190,7 @@ fn no_network_is_a_loopback_device_that_is_up() {
             "the network is the host's, and so are its names"
         );
         assert_eq!(
-            s.says(&["--add-host", "db:10.0.0.7"], "grep db /etc/hosts"),
+            s.says(&["--add-host", "db:10.0.0.7"], "grep -w db /etc/hosts"),
             "10.0.0.7\tdb"
         );
         s.refuses(&["-p", "80:80"], "host's network");
