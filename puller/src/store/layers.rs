@@ -1,11 +1,17 @@
 //! Layers on disk: who has them, who works on them, and the stacks they make.
 
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use strata_oci::digest::Digest;
 
 use super::lock::FileLock;
 use super::{Image, Store, StoreError};
+
+/// The shortest and the longest time until a layer that is neither here nor free is looked at again.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_millis(100);
 
 /// A layer held by its lock file. While it is held exclusively nobody else fetches the layer; while
 /// it is held in any way nobody removes it.
@@ -56,7 +62,9 @@ impl Store {
     }
 
     fn claim(&self, diff_id: Digest) -> Result<LayerClaim, StoreError> {
+        let mut pause = SHORTEST;
         loop {
+            // Waits while another process fetches it.
             if let Some(lock) = self.hold_layer(&diff_id)?
                 && self.is_in_place(&diff_id)?
             {
@@ -66,14 +74,20 @@ impl Store {
                     _lock: lock,
                 });
             }
-            let lock = self.lock_layer(&diff_id)?;
-            if !self.has_layer(&diff_id)? || !self.is_in_place(&diff_id)? {
+            // And never for those who hold it, as long as the rest of their image takes: it is here by then.
+            let path = self.lock_path(diff_id.hex());
+            let lock = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
+            if let Some(lock) = lock
+                && (!self.has_layer(&diff_id)? || !self.is_in_place(&diff_id)?)
+            {
                 return Ok(LayerClaim {
                     diff_id,
                     present: false,
-                    _lock: lock,
+                    _lock: LayerLock { _lock: lock },
                 });
             }
+            thread::sleep(pause);
+            pause = LONGEST.min(pause * 2);
         }
     }
 
@@ -125,5 +139,108 @@ impl Store {
     /// Where the layer is if it is here: `fs` in it is the tree.
     pub fn layer_dir(&self, diff_id: &Digest) -> PathBuf {
         self.root.join("layers").join(diff_id.hex())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::store::tests::{Fixture, meta, new_image, publish, stage};
+
+    #[test]
+    fn a_held_layer_outlives_its_image_until_it_is_let_go() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        publish(&store, &["base"], Some("a"));
+        let diff_ids = [meta("new").diff_id, meta("base").diff_id];
+        let claims = store.claim_layers(&diff_ids).expect("claims");
+        let present: Vec<_> = claims
+            .iter()
+            .filter(|c| c.present)
+            .map(|c| &c.diff_id)
+            .collect();
+        assert_eq!(present, [&diff_ids[1]]);
+        let removed = store.remove_image("a", false).expect("remove");
+        assert!(removed.layers.is_empty());
+        assert!(store.has_layer(&diff_ids[1]).expect("no error"));
+        drop(fixture.open());
+        let image = new_image(&["base", "new"], Some("b"));
+        let staged = vec![stage(&store, "new")];
+        store
+            .publish(staged, image)
+            .expect("the held layer is still there");
+        drop(claims);
+        assert_eq!(
+            store.remove_image("b", false).expect("remove").layers.len(),
+            2
+        );
+    }
+
+    #[test]
+    fn two_who_claim_the_same_layers_take_turns() {
+        let fixture = Fixture::new();
+        let store = fixture.open();
+        let diff_ids = [meta("x").diff_id, meta("y").diff_id];
+        let first = store.claim_layers(&diff_ids).expect("claims");
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let reversed = [diff_ids[1].clone(), diff_ids[0].clone()];
+                let claims = fixture.open().claim_layers(&reversed).expect("claims");
+                claims.iter().filter(|claim| claim.present).count()
+            });
+            thread::sleep(Duration::from_millis(50));
+            assert!(!other.is_finished());
+            publish(&store, &["x", "y"], Some("a"));
+            drop(first);
+            assert_eq!(
+                other.join().expect("join"),
+                2,
+                "the second reuses what the first brought"
+            );
+        });
+    }
+
+    #[test]
+    fn who_waits_for_a_layer_waits_for_its_fetch_and_for_nobody_who_uses_it() {
+        const CLAIMS: usize = 8;
+        const LIMIT: Duration = Duration::from_secs(20);
+        let fixture = Fixture::new();
+        for round in 0..10 {
+            let content = format!("{round}");
+            let (begin, have_it) = (Barrier::new(CLAIMS), AtomicUsize::new(0));
+            let claim = || {
+                let store = fixture.open();
+                begin.wait();
+                let wanted = [meta(&content).diff_id];
+                let mut claims = store.claim_layers(&wanted).expect("claims");
+                let fetches = !claims[0].present;
+                if fetches {
+                    publish(&store, &[&content], None);
+                    drop(claims);
+                    claims = store.claim_layers(&wanted).expect("claims again");
+                }
+                // Nobody lets go before everybody has it.
+                have_it.fetch_add(1, Ordering::Relaxed);
+                let since = Instant::now();
+                while have_it.load(Ordering::Relaxed) < CLAIMS {
+                    assert!(since.elapsed() < LIMIT, "somebody waits for us");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                drop(claims);
+                usize::from(fetches)
+            };
+            let fetched: usize = thread::scope(|scope| {
+                let claims: Vec<_> = (0..CLAIMS).map(|_| scope.spawn(claim)).collect();
+                claims
+                    .into_iter()
+                    .map(|claim| claim.join().expect("join"))
+                    .sum()
+            });
+            assert_eq!(fetched, 1);
+        }
     }
 }

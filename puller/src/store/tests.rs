@@ -262,35 +262,6 @@ fn removal_takes_names_then_the_image_then_its_own_layers() {
 }
 
 #[test]
-fn a_held_layer_outlives_its_image_until_it_is_let_go() {
-    let fixture = Fixture::new();
-    let store = fixture.open();
-    publish(&store, &["base"], Some("a"));
-    let diff_ids = [meta("new").diff_id, meta("base").diff_id];
-    let claims = store.claim_layers(&diff_ids).expect("claims");
-    let present: Vec<_> = claims
-        .iter()
-        .filter(|c| c.present)
-        .map(|c| &c.diff_id)
-        .collect();
-    assert_eq!(present, [&diff_ids[1]]);
-    let removed = store.remove_image("a", false).expect("remove");
-    assert!(removed.layers.is_empty());
-    assert!(store.has_layer(&diff_ids[1]).expect("no error"));
-    drop(fixture.open());
-    let image = new_image(&["base", "new"], Some("b"));
-    let staged = vec![stage(&store, "new")];
-    store
-        .publish(staged, image)
-        .expect("the held layer is still there");
-    drop(claims);
-    assert_eq!(
-        store.remove_image("b", false).expect("remove").layers.len(),
-        2
-    );
-}
-
-#[test]
 fn the_next_open_sweeps_what_a_crash_left_and_nothing_else() {
     let fixture = Fixture::new();
     let store = fixture.open();
@@ -388,30 +359,6 @@ fn racing_publishers_leave_one_whole_layer() {
     assert!(fixture.entries("staging").is_empty());
     store.empty_trash(Urgency::Now).expect("empty");
     assert!(fixture.entries("trash").is_empty());
-}
-
-#[test]
-fn two_who_claim_the_same_layers_take_turns() {
-    let fixture = Fixture::new();
-    let store = fixture.open();
-    let diff_ids = [meta("x").diff_id, meta("y").diff_id];
-    let first = store.claim_layers(&diff_ids).expect("claims");
-    std::thread::scope(|scope| {
-        let other = scope.spawn(|| {
-            let reversed = [diff_ids[1].clone(), diff_ids[0].clone()];
-            let claims = fixture.open().claim_layers(&reversed).expect("claims");
-            claims.iter().filter(|claim| claim.present).count()
-        });
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(!other.is_finished());
-        publish(&store, &["x", "y"], Some("a"));
-        drop(first);
-        assert_eq!(
-            other.join().expect("join"),
-            2,
-            "the second reuses what the first brought"
-        );
-    });
 }
 
 #[test]
