@@ -1,6 +1,8 @@
 //! The distribution protocol by hand: what a client sends to push, in single steps.
 
+use serde_json::{Value, json};
 use strata_oci::digest::Digest;
+use strata_oci::media;
 
 use crate::http::{Http, Reply};
 use crate::image::Image;
@@ -83,6 +85,34 @@ impl Api {
     pub fn blob(&self, repository: &str, digest: &Digest) -> Reply {
         let target = format!("/v2/{repository}/blobs/{digest}");
         self.0.send("GET", &target, &[], b"")
+    }
+
+    /// Pushes a manifest under its digest.
+    #[track_caller]
+    pub fn push_manifest(&self, repository: &str, kind: &str, text: &str) -> (Digest, Reply) {
+        let digest = Digest::of(text.as_bytes());
+        let reply = self.put_manifest(repository, &digest.to_string(), kind, text.as_bytes());
+        (digest, reply.expect(201))
+    }
+
+    /// A manifest of the empty config, which is pushed, and no layers, with more fields.
+    #[track_caller]
+    pub fn artifact(&self, repository: &str, more: Value) -> String {
+        let config = self.push_blob(repository, b"{}");
+        let mut document = json!({
+            "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
+            "config": { "mediaType": media::OCI_EMPTY, "digest": config, "size": 2 }, "layers": [],
+        });
+        for (name, value) in more.as_object().expect("fields") {
+            document[name] = value.clone();
+        }
+        document.to_string()
+    }
+
+    /// GET of a path, with no headers of one's own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Reply {
+        self.0.send("GET", target, &[], b"")
     }
 
     /// Pushes an image with all its blobs; returns `HOST:PORT/repository:tag`.

@@ -1,4 +1,4 @@
-//! A user's settings of one test's own: home, configuration and credentials, and a credential helper.
+//! A user's settings of one test's own: home, configuration and credentials, and a credential helper; and the user.
 
 use std::fs;
 use std::path::PathBuf;
@@ -67,6 +67,12 @@ impl Home {
         path
     }
 
+    /// Writes registries.conf.
+    #[track_caller]
+    pub fn registries(&self, text: &str) {
+        self.write("config/containers/registries.conf", text);
+    }
+
     /// Containers' file of credentials.
     pub fn auth_file(&self) -> PathBuf {
         self.join("config/containers/auth.json")
@@ -116,4 +122,68 @@ impl Home {
         program::write(&path, HELPER);
         path
     }
+}
+
+/// A user with a home and an empty store.
+pub struct Person {
+    /// The settings.
+    pub home: Home,
+    /// The store and the program that uses it.
+    pub strata: Strata,
+    /// The directory of both.
+    pub place: Place,
+}
+
+impl Person {
+    /// Nothing is set or stored.
+    #[track_caller]
+    pub fn new() -> Self {
+        let place = Place::new();
+        Self {
+            home: Home::new(&place),
+            strata: Strata::new(&place),
+            place,
+        }
+    }
+
+    /// Runs strata.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.home.run(&self.strata, args)
+    }
+
+    /// Pulls into a store of its own, so that nothing is there before.
+    #[track_caller]
+    pub fn pull_afresh(&self, reference: &str) -> Ran {
+        let fresh = Strata::at(self.strata.program().to_owned(), self.place.join("fresh"));
+        let ran = self.home.run(&fresh, &["pull", reference]);
+        fs::remove_dir_all(self.place.join("fresh")).expect("remove");
+        ran
+    }
+
+    /// `strata copy`, whose report [`copied`] reads.
+    #[track_caller]
+    pub fn copy(&self, args: &[&str]) -> Ran {
+        self.run(&[&["copy", "--format", "json"], args].concat())
+    }
+
+    /// The name of an image in a layout.
+    pub fn layout(&self, name: &str) -> String {
+        format!("oci:{}:v1", self.place.join(name).display())
+    }
+}
+
+impl Default for Person {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a copy that went well says of its first image.
+#[track_caller]
+pub fn copied(ran: Ran) -> serde_json::Value {
+    let ran = ran.ok();
+    let all: serde_json::Value =
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.story()));
+    all["images"][0].clone()
 }

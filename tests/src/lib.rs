@@ -10,6 +10,7 @@ pub mod bench;
 pub mod binaries;
 pub mod both;
 pub mod certificates;
+pub mod chance;
 pub mod clients;
 pub mod command;
 pub mod committed;

@@ -117,8 +117,17 @@ impl Drop for Living {
 /// Waits until something is so.
 #[track_caller]
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    found(what, || condition().then_some(()));
+}
+
+/// Waits until something is there.
+#[track_caller]
+pub fn found<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     let limit = Instant::now() + Duration::from_secs(30);
-    while !condition() {
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
         assert!(Instant::now() < limit, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }

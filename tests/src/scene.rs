@@ -10,6 +10,7 @@ use crate::place::{Place, mounts_under};
 use crate::strata::Strata;
 use crate::stratad::Stratad;
 use crate::tree::Tree;
+use crate::user::need_root;
 
 /// A registry and a store in one temporary directory.
 pub struct Scene {
@@ -117,6 +118,57 @@ impl Drop for Scene {
 }
 
 impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A scene whose store has an image of a shell and some files.
+pub struct Shell {
+    /// Where all this is.
+    pub scene: Scene,
+    /// The image, see [`shell_image`].
+    pub image: Image,
+    /// Its name.
+    pub reference: String,
+}
+
+impl Shell {
+    /// For root alone.
+    #[track_caller]
+    pub fn new() -> Self {
+        need_root();
+        let scene = Scene::new();
+        let image = shell_image();
+        let reference = scene.push(&image, "v1");
+        scene.strata.pull(&reference);
+        Self {
+            scene,
+            image,
+            reference,
+        }
+    }
+
+    /// Runs strata.
+    #[track_caller]
+    pub fn strata(&self, args: &[&str]) -> Ran {
+        self.scene.strata.run(args)
+    }
+
+    /// Runs a script in a container of the image.
+    #[track_caller]
+    pub fn sh(&self, options: &[&str], script: &str) -> Ran {
+        self.scene.sh(&self.reference, options, script)
+    }
+
+    /// Asserts that no container is left.
+    #[track_caller]
+    pub fn assert_tidy(&self) {
+        self.scene.assert_no_containers();
+    }
+}
+
+impl Default for Shell {
     fn default() -> Self {
         Self::new()
     }

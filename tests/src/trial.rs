@@ -16,6 +16,13 @@ use crate::image::{Image, Layer};
 use crate::place::Place;
 use crate::strata::Strata;
 
+/// An image of a base layer that all such images share, and a layer of its own.
+pub fn on_a_base(own: u64) -> Image {
+    let base = Layer::of(&[Entry::file("base", noise(1, 400_000))]);
+    let top = Layer::of(&[Entry::file("own", noise(own + 2, 30_000))]);
+    Image::new(&[base, top])
+}
+
 /// Bytes that do not compress, the same for the same seed (xorshift).
 pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;

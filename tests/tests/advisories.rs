@@ -10,7 +10,6 @@ use strata_oci::digest::Digest;
 use strata_oci::media;
 use strata_tests::api::{Api, location};
 use strata_tests::entry::Entry;
-use strata_tests::http::Reply;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
 use strata_tests::stratad::Stratad;
@@ -25,17 +24,13 @@ fn image(name: &str) -> Image {
     Image::new(&[Layer::of(&[Entry::file(name, name)])])
 }
 
-fn get(api: &Api, target: &str) -> Reply {
-    api.0.send("GET", target, &[], b"")
-}
-
 /// CVE-2023-2253 (GHSA-hqxw-f8mx-cpmw): `n` was the size of an allocation.
 #[test]
 fn a_huge_page_size_allocates_nothing() {
     let (_place, server) = server();
     let api = server.api();
     api.push(&image("a"), "app", "v1");
-    get(&api, "/v2/app/tags/list").expect(200);
+    api.get("/v2/app/tags/list").expect(200);
     let before = server.peak_memory();
     for n in [
         "2147483647",
@@ -43,9 +38,9 @@ fn a_huge_page_size_allocates_nothing() {
         "18446744073709551616",
         &"9".repeat(200),
     ] {
-        let tags = get(&api, &format!("/v2/app/tags/list?n={n}")).expect(200);
+        let tags = api.get(&format!("/v2/app/tags/list?n={n}")).expect(200);
         assert_eq!(tags.json()["tags"], json!(["v1"]));
-        let names = get(&api, &format!("/v2/_catalog?n={n}")).expect(200);
+        let names = api.get(&format!("/v2/_catalog?n={n}")).expect(200);
         assert_eq!(names.json()["repositories"], json!(["app"]));
     }
     let grown = server.peak_memory() - before;
@@ -113,7 +108,7 @@ fn a_made_up_token_changes_no_answer_and_is_not_logged() {
         "secret",
     ] {
         for target in ["/v2/", "/v2/app/manifests/v1", "/v2/other/manifests/v1"] {
-            let plain = get(&api, target);
+            let plain = api.get(target);
             let reply = api.0.send("GET", target, &[("Authorization", value)], b"");
             assert_eq!((reply.status, reply.body), (plain.status, plain.body));
         }
@@ -222,8 +217,10 @@ fn nothing_is_found_through_another_repository() {
                 assert_eq!(status, 404, "{method} {target}");
             }
         }
-        get(&api, &at("tags/list")).expect_error(404, "NAME_UNKNOWN");
-        let list = get(&api, &at(&format!("referrers/{}", image.digest))).expect(200);
+        api.get(&at("tags/list")).expect_error(404, "NAME_UNKNOWN");
+        let list = api
+            .get(&at(&format!("referrers/{}", image.digest)))
+            .expect(200);
         assert_eq!(list.json()["manifests"], json!([]));
         api.put_manifest(other, "v1", image.media_type(), &image.manifest)
             .expect_error(404, "MANIFEST_BLOB_UNKNOWN");

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::RngExt;
+use strata_tests::chance::random;
 use strata_tests::command::Running;
 use strata_tests::committed::{committed, layers, mounted, shell};
 use strata_tests::entry::Entry;
@@ -17,18 +17,9 @@ use strata_tests::tree::Tree;
 use strata_tests::user::{User, need_root};
 use strata_tests::wild;
 
-fn random() -> StdRng {
-    need_root();
-    let seed = std::env::var("STRATA_SEED").map_or_else(
-        |_| rand::rng().next_u64() >> 16,
-        |text| text.parse().expect("a number"),
-    );
-    println!("STRATA_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
-
 #[test]
 fn changes_by_chance_come_out_elsewhere_as_they_were_made() {
+    need_root();
     let mut random = random();
     let s = Scene::new();
     let base = Image::new(&[
@@ -116,6 +107,7 @@ fn an_ordinary_user_commits_and_owners_are_those_that_the_container_saw() {
 
 #[test]
 fn a_commit_that_is_killed_leaves_a_store_that_is_right_and_works_when_repeated() {
+    need_root();
     let mut random = random();
     let (s, base) = shell();
     let script = "head -c 9000000 /dev/urandom > /big; mkdir /many; for n in 1 2 3 4 5 6 7 8 9; do head -c 99999 /dev/urandom > /many/$n; done";

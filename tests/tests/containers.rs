@@ -6,54 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use strata_tests::command::{Ran, Running};
-use strata_tests::image::Image;
 use strata_tests::place::mounts_under;
-use strata_tests::scene::{Scene, shell_image};
+use strata_tests::scene::Shell;
 use strata_tests::tree::Tree;
-use strata_tests::user::need_root;
-
-struct Setup {
-    scene: Scene,
-    image: Image,
-    reference: String,
-}
-
-/// A store with an image of a shell and some files.
-fn setup() -> Setup {
-    need_root();
-    let scene = Scene::new();
-    let image = shell_image();
-    let reference = scene.push(&image, "v1");
-    scene.strata.pull(&reference);
-    Setup {
-        scene,
-        image,
-        reference,
-    }
-}
-
-impl Setup {
-    fn strata(&self, args: &[&str]) -> Ran {
-        self.scene.strata.run(args)
-    }
-
-    fn sh(&self, options: &[&str], script: &str) -> Ran {
-        self.scene.sh(&self.reference, options, script)
-    }
-
-    fn layer_trees(&self) -> Vec<Tree> {
-        self.scene.layer_trees(&self.image)
-    }
-
-    fn assert_tidy(&self) {
-        self.scene.assert_no_containers();
-    }
-}
 
 #[test]
 fn containers_do_not_see_each_others_writes_and_layers_stay() {
-    let s = setup();
-    let before = s.layer_trees();
+    let s = Shell::new();
+    let before = s.scene.layer_trees(&s.image);
     let change = "echo changed > /data/one; rm /data/two; rm -r /data/sub; mkdir /data/sub; echo new > /data/sub/new; \
                   echo added > /data/added; chmod 600 /etc/passwd; mv /data/mine /data/moved; cat /data/one";
     let args = ["run", "--name", "first", &s.reference, "sh", "-c", change];
@@ -92,7 +52,7 @@ fn containers_do_not_see_each_others_writes_and_layers_stay() {
         "a directory made anew hides what was below"
     );
     s.strata(&["umount", "first"]).ok();
-    for (one, two) in before.iter().zip(s.layer_trees()) {
+    for (one, two) in before.iter().zip(s.scene.layer_trees(&s.image)) {
         one.assert_same(&two);
     }
     let listed = s.strata(&["ps", "-a"]).ok().out();
@@ -106,7 +66,7 @@ fn containers_do_not_see_each_others_writes_and_layers_stay() {
 
 #[test]
 fn only_what_is_written_is_copied_up() {
-    let s = setup();
+    let s = Shell::new();
     let args = [
         "run",
         "--name",
@@ -147,7 +107,7 @@ fn only_what_is_written_is_copied_up() {
 
 #[test]
 fn rm_f_ends_a_running_container() {
-    let s = setup();
+    let s = Shell::new();
     let args = ["run", "--name", "long", &s.reference, "sleep", "1000"];
     let running = Running::start(&mut s.scene.strata.command(&args));
     let limit = Instant::now() + Duration::from_secs(10);
@@ -162,7 +122,7 @@ fn rm_f_ends_a_running_container() {
 
 #[test]
 fn names_are_unique_and_unknown_ones_are_refused() {
-    let s = setup();
+    let s = Shell::new();
     s.strata(&["run", "--name", "one", &s.reference, "true"])
         .ok();
     s.strata(&["run", "--name", "one", &s.reference, "true"])
@@ -190,7 +150,7 @@ impl Refused for Ran {
 
 #[test]
 fn an_image_that_a_container_uses_keeps_its_layers() {
-    let s = setup();
+    let s = Shell::new();
     s.strata(&[
         "run",
         "--name",
@@ -218,8 +178,8 @@ fn an_image_that_a_container_uses_keeps_its_layers() {
 
 #[test]
 fn a_mounted_image_has_a_writable_layer_of_its_own() {
-    let s = setup();
-    let before = s.layer_trees();
+    let s = Shell::new();
+    let before = s.scene.layer_trees(&s.image);
     let path = PathBuf::from(s.strata(&["mount", &s.reference]).ok().out());
     assert_eq!(
         fs::read_to_string(path.join("data/one")).expect("there"),
@@ -229,7 +189,7 @@ fn a_mounted_image_has_a_writable_layer_of_its_own() {
     fs::remove_file(path.join("data/two")).expect("writable");
     s.strata(&["umount", path.to_str().expect("text")]).ok();
     assert_eq!(mounts_under(s.scene.place.path()), Vec::<PathBuf>::new());
-    for (one, two) in before.iter().zip(s.layer_trees()) {
+    for (one, two) in before.iter().zip(s.scene.layer_trees(&s.image)) {
         one.assert_same(&two);
     }
     assert_eq!(s.sh(&[], "cat one two").ok().out(), "one\ntwo");
@@ -237,7 +197,7 @@ fn a_mounted_image_has_a_writable_layer_of_its_own() {
 
 #[test]
 fn many_containers_run_at_once() {
-    let s = setup();
+    let s = Shell::new();
     std::thread::scope(|scope| {
         for n in 0..8 {
             let s = &s;

@@ -3,60 +3,18 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
-use strata_tests::command::{Ran, Running};
+use strata_tests::command::Running;
 use strata_tests::entry::Entry;
-use strata_tests::home::Home;
+use strata_tests::home::{Person, copied};
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
 use strata_tests::proxy::{Faults, Proxy};
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
-use strata_tests::trial::noise;
-
-fn image(own: u64) -> Image {
-    let base = Layer::of(&[Entry::file("base", noise(1, 400_000))]);
-    let top = Layer::of(&[Entry::file("own", noise(own + 2, 30_000))]);
-    Image::new(&[base, top])
-}
-
-struct Scene {
-    place: Place,
-    home: Home,
-    strata: Strata,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let place = Place::new();
-        Self {
-            home: Home::new(&place),
-            strata: Strata::new(&place),
-            place,
-        }
-    }
-
-    fn copy(&self, args: &[&str]) -> Ran {
-        let all = [&["copy", "--format", "json"], args].concat();
-        self.home.run(&self.strata, &all)
-    }
-
-    fn layout(&self, name: &str) -> String {
-        format!("oci:{}:v1", self.place.join(name).display())
-    }
-}
-
-#[track_caller]
-fn done(ran: Ran) -> Value {
-    let ran = ran.ok();
-    let all: Value =
-        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.story()));
-    all["images"][0].clone()
-}
+use strata_tests::trial::{noise, on_a_base};
 
 #[test]
 fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
     let layer = |seed, size| Layer::of(&[Entry::file("file", noise(seed, size))]);
     let base = layer(1, 1_000_000);
@@ -65,7 +23,7 @@ fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
     server.api().push(&image, "app", "v1");
     let archive = |name: &str| format!("oci-archive:{}", s.place.join(name).display());
     let from = server.reference("app", "v1");
-    done(s.copy(&[&server.reference("app", "base"), &archive("base.tar")]));
+    copied(s.copy(&[&server.reference("app", "base"), &archive("base.tar")]));
     let since = s.place.join("base.tar").display().to_string();
     for (own, name) in [(vec![], "whole"), (vec!["--since", &since], "rest")] {
         let all = |from: &str, name: &str| -> Vec<String> {
@@ -77,7 +35,7 @@ fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
         };
         let expected = all(&from, &format!("{name}-at-once.tar"));
         let run = |line: &[String]| s.copy(&line.iter().map(String::as_str).collect::<Vec<_>>());
-        done(run(&expected));
+        copied(run(&expected));
         let slow = Faults {
             rate: Some(1_500_000),
             ..Faults::default()
@@ -101,7 +59,7 @@ fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
             before = wire.received();
             std::thread::sleep(Duration::from_millis(300));
         }
-        let report = done(run(&line));
+        let report = copied(run(&line));
         let missing = report["bytes_copied"].as_u64().expect("a number");
         let again = wire.received() - before;
         let size: u64 = image.layers[1..].iter().map(|l| l.blob.len() as u64).sum();
@@ -118,12 +76,12 @@ fn an_archive_that_was_killed_is_taken_up_and_comes_out_the_same() {
 
 #[test]
 fn bytes_of_an_archive_that_were_spoilt_meanwhile_are_fetched_again() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
-    let image = image(1);
+    let image = on_a_base(1);
     server.api().push(&image, "app", "v1");
     let archive = format!("oci-archive:{}", s.place.join("a.tar").display());
-    done(s.copy(&[&server.reference("app", "v1"), &archive]));
+    copied(s.copy(&[&server.reference("app", "v1"), &archive]));
     // As a power cut might have left it.
     let right = std::fs::read(s.place.join("a.tar")).expect("read");
     let mut spoilt = right.clone();
@@ -131,15 +89,15 @@ fn bytes_of_an_archive_that_were_spoilt_meanwhile_are_fetched_again() {
     spoilt[middle..middle + 9000].fill(0);
     std::fs::write(s.place.join("a.tar.part"), spoilt).expect("write");
     std::fs::remove_file(s.place.join("a.tar")).expect("remove");
-    done(s.copy(&[&server.reference("app", "v1"), &archive]));
+    copied(s.copy(&[&server.reference("app", "v1"), &archive]));
     assert!(std::fs::read(s.place.join("a.tar")).expect("read") == right);
 }
 
 #[test]
 fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
-    let image = image(1);
+    let image = on_a_base(1);
     server.api().push(&image, "app", "v1");
     let from = server.reference("app", "v1");
     let path = |name: &str| s.place.join(name).display().to_string();
@@ -149,7 +107,7 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
         format!("docker-archive:{}:app:v1", path("docker.tar")),
     ];
     for (number, place) in places.iter().enumerate() {
-        done(s.copy(&[&from, place]));
+        copied(s.copy(&[&from, place]));
         let store = Strata::at(
             s.strata.program().to_owned(),
             s.place.join(format!("store-{number}")),
@@ -158,7 +116,7 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
         let to = format!("store:{name}");
         let copy = |store: &Strata| {
             let ran = s.home.run(store, &["copy", "--format", "json", place, &to]);
-            done(ran)
+            copied(ran)
         };
         let report = copy(&store);
         assert_eq!(report["bytes_present"], 0, "{place}");
@@ -187,12 +145,12 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
     let base = Image::new(&image.layers[..1]);
     server.api().push(&base, "app", "base");
     let (whole, rest) = (path("base.tar"), path("rest.tar"));
-    done(s.copy(&[
+    copied(s.copy(&[
         &server.reference("app", "base"),
         &format!("oci-archive:{whole}"),
     ]));
     let archive = format!("oci-archive:{rest}");
-    done(s.copy(&["--since", &whole, &from, &archive]));
+    copied(s.copy(&["--since", &whole, &from, &archive]));
     let to = "store:here.example/rest:v1";
     s.copy(&[&archive, to])
         .refused()
@@ -201,20 +159,20 @@ fn layouts_and_archives_go_into_the_store_as_if_they_had_been_pulled() {
         s.strata.layers().is_empty(),
         "nothing is shown before all is there"
     );
-    done(s.copy(&[
+    copied(s.copy(&[
         &format!("oci-archive:{whole}"),
         "store:here.example/base:v1",
     ]));
     assert_eq!(
-        done(s.copy(&[&archive, to]))["digest"],
+        copied(s.copy(&[&archive, to]))["digest"],
         image.digest.to_string()
     );
 }
 
 #[test]
 fn a_layout_with_wrong_bytes_does_not_get_into_the_store() {
-    let s = Scene::new();
-    let image = image(1);
+    let s = Person::new();
+    let image = on_a_base(1);
     image
         .write_layout(&s.place.join("here"), "v1")
         .expect("write");

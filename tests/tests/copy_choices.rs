@@ -1,67 +1,22 @@
 //! Copying what was asked for from where it was asked: platforms of an index, two sides that are reached
 //! differently, short names; and nothing but that travels.
 
-use serde_json::Value;
 use strata_oci::digest::Digest;
 use strata_oci::media;
 use strata_tests::certificates::Authority;
-use strata_tests::command::Ran;
 use strata_tests::distribution::Distribution;
-use strata_tests::entry::Entry;
-use strata_tests::home::Home;
-use strata_tests::image::{Image, Layer, architecture, index};
-use strata_tests::place::Place;
+use strata_tests::home::{Person, copied};
+use strata_tests::image::{Image, architecture, index};
 use strata_tests::proxy::{Faults, Proxy};
 use strata_tests::recorder::Recorder;
-use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
-use strata_tests::trial::noise;
-
-fn image(own: u64) -> Image {
-    let base = Layer::of(&[Entry::file("base", noise(1, 400_000))]);
-    let top = Layer::of(&[Entry::file("own", noise(own + 2, 30_000))]);
-    Image::new(&[base, top])
-}
-
-struct Scene {
-    place: Place,
-    home: Home,
-    strata: Strata,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let place = Place::new();
-        Self {
-            home: Home::new(&place),
-            strata: Strata::new(&place),
-            place,
-        }
-    }
-
-    fn copy(&self, args: &[&str]) -> Ran {
-        let all = [&["copy", "--format", "json"], args].concat();
-        self.home.run(&self.strata, &all)
-    }
-
-    fn layout(&self, name: &str) -> String {
-        format!("oci:{}:v1", self.place.join(name).display())
-    }
-}
-
-#[track_caller]
-fn done(ran: Ran) -> Value {
-    let ran = ran.ok();
-    let all: Value =
-        serde_json::from_slice(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.story()));
-    all["images"][0].clone()
-}
+use strata_tests::trial::on_a_base;
 
 #[test]
 fn several_platforms_travel_without_the_others_and_the_index_keeps_its_digest() {
-    let s = Scene::new();
+    let s = Person::new();
     let source = Stratad::start(&s.place.join("source"));
-    let images = [image(1), image(2), image(3)];
+    let images = [on_a_base(1), on_a_base(2), on_a_base(3)];
     for image in &images {
         source.api().push(image, "app", "x");
     }
@@ -77,7 +32,7 @@ fn several_platforms_travel_without_the_others_and_the_index_keeps_its_digest() 
     let two = ["--platform", &this, "--platform", "linux/s390x", &from];
     let copy = |to: &str| s.copy(&[&two[..], &[to]].concat());
 
-    let report = done(copy(&s.layout("some")));
+    let report = copied(copy(&s.layout("some")));
     assert_eq!(
         (&report["digest"], &report["manifests"]),
         (&digest.clone().into(), &3.into())
@@ -98,7 +53,7 @@ fn several_platforms_travel_without_the_others_and_the_index_keeps_its_digest() 
         &s.layout("some"),
         &to,
     ];
-    assert_eq!(done(s.copy(&args))["digest"], *digest);
+    assert_eq!(copied(s.copy(&args))["digest"], *digest);
     assert_eq!(sparse.api().manifest("app", "v1").expect(200).body, bytes);
     s.copy(&[&s.layout("some"), &to])
         .refused()
@@ -126,7 +81,7 @@ fn several_platforms_travel_without_the_others_and_the_index_keeps_its_digest() 
     .says("riscv64")
     .says("linux/s390x");
     // One alone is that image, without the index.
-    let report = done(s.copy(&["--platform", "linux/s390x", &from, &s.layout("one")]));
+    let report = copied(s.copy(&["--platform", "linux/s390x", &from, &s.layout("one")]));
     assert_eq!(report["digest"], other.digest.to_string());
     let file = format!("docker-archive:{}", s.place.join("a.tar").display());
     copy(&file).refused().says("--platform once");
@@ -134,9 +89,9 @@ fn several_platforms_travel_without_the_others_and_the_index_keeps_its_digest() 
 
 #[test]
 fn a_mirror_keeps_some_platforms_in_step() {
-    let s = Scene::new();
+    let s = Person::new();
     let source = Stratad::start(&s.place.join("source"));
-    let images = [image(1), image(2)];
+    let images = [on_a_base(1), on_a_base(2)];
     for image in &images {
         source.api().push(image, "app", "x");
     }
@@ -168,10 +123,10 @@ fn a_mirror_keeps_some_platforms_in_step() {
 
 #[test]
 fn each_side_has_its_own_credentials_and_its_own_way() {
-    let s = Scene::new();
+    let s = Person::new();
     let source = Distribution::start_guarded(&s.place, "source");
     let target = Distribution::start_guarded(&s.place, "target");
-    let image = image(1);
+    let image = on_a_base(1);
     image
         .write_layout(&s.place.join("here"), "v1")
         .expect("write");
@@ -180,7 +135,7 @@ fn each_side_has_its_own_credentials_and_its_own_way() {
     s.copy(&[&here, &from]).refused().says("refuses access");
     s.copy(&["--src-creds", "me:secret", &here, &from])
         .refused();
-    done(s.copy(&["--dest-creds", "me:secret", &here, &from]));
+    copied(s.copy(&["--dest-creds", "me:secret", &here, &from]));
     s.copy(&["--src-creds", "me:secret", &from, &to]).refused();
     s.copy(&[
         "--src-creds",
@@ -211,7 +166,7 @@ fn each_side_has_its_own_credentials_and_its_own_way() {
         &from,
         &to,
     ];
-    assert_eq!(done(s.copy(&args))["digest"], image.digest.to_string());
+    assert_eq!(copied(s.copy(&args))["digest"], image.digest.to_string());
     let mirror = |args: &[&str]| {
         let repository = format!("{}/app", source.address());
         let to = format!("{}/copies", target.address());
@@ -225,7 +180,7 @@ fn each_side_has_its_own_credentials_and_its_own_way() {
 
 #[test]
 fn one_side_may_be_plain_or_unproved_and_the_other_not() {
-    let s = Scene::new();
+    let s = Person::new();
     let authority = Authority::new(&s.place, "authority");
     let own = authority.issue("server");
     let tls = format!(
@@ -235,7 +190,7 @@ fn one_side_may_be_plain_or_unproved_and_the_other_not() {
     );
     let secure = Distribution::start_with(&s.place, "secure", &tls, "");
     let plain = Stratad::start(&s.place.join("data"));
-    plain.api().push(&image(1), "app", "v1");
+    plain.api().push(&on_a_base(1), "app", "v1");
     let (from, to) = (plain.reference("app", "v1"), secure.reference("app", "v1"));
     // On this machine all are plain unless something else is said.
     s.copy(&["--tls-verify=true", &from, &to]).refused();
@@ -253,7 +208,7 @@ fn one_side_may_be_plain_or_unproved_and_the_other_not() {
     );
     std::fs::write(&config, rule).expect("write");
     let config = config.display().to_string();
-    done(s.copy(&["--config", &config, "--dest-tls-verify=true", &from, &to]));
+    copied(s.copy(&["--config", &config, "--dest-tls-verify=true", &from, &to]));
     // And what is said of one goes before what is said of both.
     let args = [
         "--config",
@@ -263,14 +218,14 @@ fn one_side_may_be_plain_or_unproved_and_the_other_not() {
         &from,
         &to,
     ];
-    assert_eq!(done(s.copy(&args))["unchanged"], true);
+    assert_eq!(copied(s.copy(&args))["unchanged"], true);
 }
 
 #[test]
 fn short_names_and_mirrors_count_for_copies_and_their_failures_are_told() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
-    let image = image(1);
+    let image = on_a_base(1);
     server.api().push(&image, "team/tool", "v1");
     s.home.write(
         "config/containers/registries.conf",
@@ -285,12 +240,12 @@ fn short_names_and_mirrors_count_for_copies_and_their_failures_are_told() {
     let ran = s
         .copy(&["tool:v1", &s.layout("a")])
         .says("mirror 127.0.0.1:1");
-    assert_eq!(done(ran)["digest"], image.digest.to_string());
+    assert_eq!(copied(ran)["digest"], image.digest.to_string());
     // Where a name may mean several, the first that is there; the layout has it by its tag.
     let ran = s
         .copy(&["team/tool:v1", &s.layout("b")])
         .says("127.0.0.1:1");
-    assert_eq!(done(ran)["digest"], image.digest.to_string());
+    assert_eq!(copied(ran)["digest"], image.digest.to_string());
     let to = format!("{}/copies", server.address());
     let ran = s
         .home
@@ -305,17 +260,17 @@ fn short_names_and_mirrors_count_for_copies_and_their_failures_are_told() {
 
 #[test]
 fn between_registries_only_the_missing_bytes_travel_on_either_wire() {
-    let s = Scene::new();
+    let s = Person::new();
     let source = Stratad::start(&s.place.join("source"));
     let target = Stratad::start(&s.place.join("target"));
-    let (old, new) = (image(1), image(2));
+    let (old, new) = (on_a_base(1), on_a_base(2));
     source.api().push(&old, "app", "old");
     source.api().push(&new, "app", "new");
     target.api().push(&old, "app", "old");
     let down = Proxy::start(source.address(), Faults::default());
     let up = Recorder::start(target.address());
     let from = format!("{}/app:new", down.address());
-    done(s.copy(&[&from, &up.reference("app", "new")]));
+    copied(s.copy(&[&from, &up.reference("app", "new")]));
     let missing = (new.layers[1].blob.len() + new.config.len()) as u64;
     let whole = new.layer_bytes();
     assert!(whole > missing * 5);

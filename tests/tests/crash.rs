@@ -15,9 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use strata_oci::digest::Digest;
 use strata_tests::binaries::binary;
+use strata_tests::chance::{number, seed};
 use strata_tests::command::Running;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
@@ -32,16 +33,6 @@ const CLIENTS: u64 = 4;
 
 /// Long enough for a push on a slow machine, short enough for much to be collected in a run.
 const GRACE: u64 = 3;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-fn seed() -> u64 {
-    let seed = number("STRATA_SEED", rand::rng().next_u64() >> 16);
-    println!("STRATA_SEED={seed}");
-    seed
-}
 
 /// Lets a server begin on `data` and kills it, perhaps before it has begun.
 fn begin_and_kill(data: &Path, wait: Duration) {

@@ -6,17 +6,14 @@
 use std::io::Error;
 
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rustix::io::Errno;
 use strata_tests::binaries::binary;
+use strata_tests::chance::{number, seed};
 use strata_tests::forgetful::{Forgetful, Loss};
 use strata_tests::place::Place;
 use strata_tests::stratad::Stratad;
 use strata_tests::traffic::{Client, audit};
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
 
 /// Steps of a client, one of which may meet the error. `Some` is what it was told.
 fn meet(client: &mut Client, server: &Stratad) -> Option<Error> {
@@ -25,8 +22,7 @@ fn meet(client: &mut Client, server: &Stratad) -> Option<Error> {
 
 #[test]
 fn an_error_at_any_step_is_told_and_costs_nothing() {
-    let seed = number("STRATA_SEED", rand::rng().next_u64() >> 16);
-    println!("STRATA_SEED={seed}");
+    let seed = seed();
     let mut random = StdRng::seed_from_u64(seed);
     let place = Place::new();
     let mut disk = Forgetful::mount(&place.dir("disk")).expect("the disk");

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use rand::RngExt;
 use rustix::mount::{MountFlags, mount, mount_remount};
 use serde_json::json;
 use strata_tests::entry::Entry;
@@ -12,6 +11,7 @@ use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
 use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
+use strata_tests::trial::noise;
 use strata_tests::user::need_root;
 
 /// A file system of `megabytes` in memory at `place/name`; it goes with the place.
@@ -35,12 +35,6 @@ fn grow(path: &Path, megabytes: u32) {
     mount_remount(path, MountFlags::empty(), size.as_c_str()).expect("grow the tmpfs");
 }
 
-fn random(size: usize) -> Vec<u8> {
-    let mut bytes = vec![0u8; size];
-    rand::rng().fill(bytes.as_mut_slice());
-    bytes
-}
-
 #[test]
 fn the_server_says_that_its_disk_is_full_and_goes_on() {
     let place = Place::new();
@@ -48,7 +42,7 @@ fn the_server_says_that_its_disk_is_full_and_goes_on() {
     let server = Stratad::start(&disk.join("data"));
     let api = server.api();
     let kept = api.push_blob("app", b"kept");
-    let large = random(30_000_000);
+    let large = noise(1, 30_000_000);
     let digest = strata_oci::digest::Digest::of(&large);
     let reply = api.finish(&api.start("app"), &digest.to_string(), &large);
     assert!([500, 503, 507].contains(&reply.status), "{}", reply.status);
@@ -65,7 +59,7 @@ fn a_pull_onto_a_full_disk_leaves_nothing_and_the_next_one_works() {
     let server = Stratad::start(&place.join("data"));
     let image = Image::new(&[
         Layer::of(&[Entry::file("small", "small")]),
-        Layer::of(&[Entry::file("big", random(20_000_000))]),
+        Layer::of(&[Entry::file("big", noise(2, 20_000_000))]),
     ]);
     let reference = server.api().push(&image, "app", "v1");
     let disk = small_disk(&place, "disk", 12);
@@ -95,7 +89,7 @@ fn on_a_full_disk_a_store_is_looked_at_and_what_is_removed_makes_room() {
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
     let image = |tag| {
-        let image = Image::new(&[Layer::of(&[Entry::file("big", random(2_000_000))])]);
+        let image = Image::new(&[Layer::of(&[Entry::file("big", noise(3, 2_000_000))])]);
         server.api().push(&image, "app", tag)
     };
     let [first, second, third] = ["v1", "v2", "v3"].map(image);

@@ -12,33 +12,15 @@ use strata_tests::command::{Running, run};
 use strata_tests::distribution::Distribution;
 use strata_tests::entry::Entry;
 use strata_tests::fake::{Answer, Asked, Fake, honest, reply};
-use strata_tests::home::Home;
+use strata_tests::home::Person;
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
 use strata_tests::program;
-use strata_tests::strata::Strata;
 
-struct Scene {
-    place: Place,
-    home: Home,
-    strata: Strata,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let place = Place::new();
-        Self {
-            home: Home::new(&place),
-            strata: Strata::new(&place),
-            place,
-        }
-    }
-
-    fn layout(&self, image: &Image) -> String {
-        let dir = self.place.join("layout");
-        image.write_layout(&dir, "v1").expect("write");
-        format!("oci:{}:v1", dir.display())
-    }
+/// An image in a layout in the person's directory.
+fn layout(s: &Person, image: &Image) -> String {
+    let written = image.write_layout(&s.place.join("layout"), "v1");
+    written.expect("write");
+    s.layout("layout")
 }
 
 fn image() -> Image {
@@ -52,12 +34,12 @@ fn json(path: &Path) -> Value {
 
 #[test]
 fn a_login_is_checked_kept_in_a_shut_file_used_and_forgotten() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Distribution::start_guarded(&s.place, "registry");
     let name = server.address().to_string();
     let reference = server.reference("app", "v1");
     let image = image();
-    let layout = s.layout(&image);
+    let layout = layout(&s, &image);
     let push = ["push", layout.as_str(), reference.as_str()];
     s.home.run(&s.strata, &push).refused().says("log in");
 
@@ -110,10 +92,10 @@ fn a_login_is_checked_kept_in_a_shut_file_used_and_forgotten() {
 
 #[test]
 fn what_others_have_stored_is_used_the_most_precise_first() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Distribution::start_guarded(&s.place, "registry");
     let name = server.address();
-    let layout = s.layout(&image());
+    let layout = layout(&s, &image());
     // me:wrong for the registry, me:secret for what is below team/.
     let auths = format!(
         r#"{{"auths":{{"http://{name}/v1/":{{"auth":"bWU6d3Jvbmc="}},"{name}/team":{{"auth":"bWU6c2VjcmV0"}}}}}}"#
@@ -151,7 +133,7 @@ fn what_others_have_stored_is_used_the_most_precise_first() {
 
 #[test]
 fn a_credential_helper_keeps_what_dockers_file_leaves_to_it() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Distribution::start_guarded(&s.place, "registry");
     let name = server.address().to_string();
     let helper = s.home.helper("vault");
@@ -175,7 +157,7 @@ fn a_credential_helper_keeps_what_dockers_file_leaves_to_it() {
         json(&s.home.docker_file())["auths"][&name],
         serde_json::json!({})
     );
-    let layout = s.layout(&image());
+    let layout = layout(&s, &image());
     let to = server.reference("app", "v1");
     s.home.run(&s.strata, &["push", &layout, &to]).ok();
     s.home.run(&s.strata, &["logout", "--all"]).ok();
@@ -210,7 +192,7 @@ fn a_credential_helper_keeps_what_dockers_file_leaves_to_it() {
 
 #[test]
 fn passwords_are_not_taken_from_the_command_line_nor_asked_for_without_a_terminal() {
-    let s = Scene::new();
+    let s = Person::new();
     let args = ["login", "-u", "me", "-p", "secret", "127.0.0.1:1"];
     let ran = s
         .home
@@ -237,7 +219,7 @@ fn passwords_are_not_taken_from_the_command_line_nor_asked_for_without_a_termina
 
 #[test]
 fn a_password_is_asked_for_at_the_terminal_and_not_shown() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Distribution::start_guarded(&s.place, "registry");
     let program = s.strata.program().display().to_string();
     let line = format!("{program} login {}", server.address());
@@ -298,7 +280,7 @@ fn token(json: &str) -> Answer {
 
 #[test]
 fn an_identity_token_takes_the_passwords_place_and_is_exchanged_for_access_tokens() {
-    let s = Scene::new();
+    let s = Person::new();
     let service = Fake::start(|asked| match asked.method.as_str() {
         "GET" if header(asked, "authorization") == "Basic bWU6c2VjcmV0" => {
             assert!(
@@ -338,7 +320,7 @@ fn an_identity_token_takes_the_passwords_place_and_is_exchanged_for_access_token
 
 #[test]
 fn a_service_that_speaks_oauth2_only_is_asked_so() {
-    let s = Scene::new();
+    let s = Person::new();
     let service = Fake::start(|asked| match asked.method.as_str() {
         "POST"
             if asked.body_text().contains("grant_type=password")
@@ -360,7 +342,7 @@ fn a_service_that_speaks_oauth2_only_is_asked_so() {
 
 #[test]
 fn a_token_that_runs_out_in_the_middle_of_a_pull_is_renewed() {
-    let s = Scene::new();
+    let s = Person::new();
     let given = std::sync::Arc::new(AtomicU32::new(0));
     let count = given.clone();
     let service = Fake::start(move |_| {
@@ -404,7 +386,7 @@ fn a_token_that_runs_out_in_the_middle_of_a_pull_is_renewed() {
 
 #[test]
 fn a_realm_elsewhere_is_shown_no_password_in_the_clear_or_against_the_list() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = wants_tokens(&image(), "http://auth.example/token".to_owned(), |_| false);
     let name = server.address().to_string();
     let ran = s.home.login(&s.strata, &name, "me", "secret").refused();
@@ -429,7 +411,7 @@ fn a_realm_elsewhere_is_shown_no_password_in_the_clear_or_against_the_list() {
 
 #[test]
 fn podmans_login_is_ours_too() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Distribution::start_guarded(&s.place, "registry");
     let clients = Clients::new(&s.place);
     let name = server.address().to_string();
@@ -446,7 +428,7 @@ fn podmans_login_is_ours_too() {
         &name,
     ];
     clients.podman(&login).ok();
-    let layout = s.layout(&image());
+    let layout = layout(&s, &image());
     let to = server.reference("app", "v1");
     s.home
         .run(&s.strata, &["push", "--authfile", &file, &layout, &to])

@@ -29,36 +29,12 @@ fn sha512(bytes: &[u8]) -> Digest {
     digester.finish()
 }
 
-fn get(api: &Api, target: &str) -> Reply {
-    api.0.send("GET", target, &[], b"")
-}
-
 fn chunk(api: &Api, method: &str, target: &str, range: &str, bytes: &[u8]) -> Reply {
     let headers = [
         ("Content-Range", range),
         ("Content-Type", "application/octet-stream"),
     ];
     api.0.send(method, target, &headers, bytes)
-}
-
-/// A manifest of the empty config and no layers, with more fields.
-fn artifact(api: &Api, repository: &str, more: Value) -> String {
-    let config = api.push_blob(repository, b"{}");
-    let mut document = json!({
-        "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
-        "config": { "mediaType": media::OCI_EMPTY, "digest": config, "size": 2 }, "layers": [],
-    });
-    for (name, value) in more.as_object().expect("fields") {
-        document[name] = value.clone();
-    }
-    document.to_string()
-}
-
-/// Pushes a manifest by its digest.
-fn push(api: &Api, repository: &str, kind: &str, text: &str) -> (Digest, Reply) {
-    let digest = Digest::of(text.as_bytes());
-    let reply = api.put_manifest(repository, &digest.to_string(), kind, text.as_bytes());
-    (digest, reply.expect(201))
 }
 
 /// Row 1: nothing before the closing PUT says that the digest is not a sha256.
@@ -91,7 +67,7 @@ fn a_chunk_out_of_order_is_refused_by_patch_and_by_put_and_nothing_is_appended()
         for range in ["9-12", "0-3", "4-7"] {
             let refused = chunk(&api, method, target, range, b"last").expect(416);
             assert_eq!(refused.header("range"), Some("0-4"), "{method} {range}");
-            let status = get(&api, &upload).expect(204);
+            let status = api.get(&upload).expect(204);
             assert_eq!(status.header("range"), Some("0-4"), "{method} {range}");
             assert_eq!(location(&status), upload);
         }
@@ -120,7 +96,7 @@ fn an_uploads_range_is_inclusive_and_cumulative() {
         let told = format!("0-{}", sent - 1);
         assert_eq!(reply.header("range"), Some(told.as_str()));
         upload = location(&reply);
-        let status = get(&api, &upload).expect(204);
+        let status = api.get(&upload).expect(204);
         assert_eq!(status.header("range"), Some(told.as_str()));
     }
 }
@@ -141,20 +117,15 @@ fn empty_and_odd_content_is_content() {
         "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
         "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
     ];
-    let (plain, _) = push(
-        &api,
-        "app",
-        media::OCI_MANIFEST,
-        &artifact(&api, "app", json!({})),
-    );
+    let (plain, _) = api.push_manifest("app", media::OCI_MANIFEST, &api.artifact("app", json!({})));
     for more in [
         json!({ "x-unknown": { "deep": [null, 1.5e300, "\u{1f600}"] } }),
         json!({ "config": { "mediaType": "text/x-own", "digest": empty, "size": 0 } }),
         json!({ "layers": never_pushed.map(absent) }),
         json!({ "artifactType": "text/x-own", "annotations": {} }),
     ] {
-        let text = artifact(&api, "app", more);
-        let (digest, _) = push(&api, "app", media::OCI_MANIFEST, &text);
+        let text = api.artifact("app", more);
+        let (digest, _) = api.push_manifest("app", media::OCI_MANIFEST, &text);
         let served = api.manifest("app", &digest.to_string()).expect(200);
         assert_eq!(served.body, text.as_bytes());
     }
@@ -163,11 +134,11 @@ fn empty_and_odd_content_is_content() {
         let (kind, digest) = child;
         let list = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "x": depth,
             "manifests": [{ "mediaType": kind, "digest": digest, "size": 2 }] });
-        let (digest, _) = push(&api, "app", media::OCI_INDEX, &list.to_string());
+        let (digest, _) = api.push_manifest("app", media::OCI_INDEX, &list.to_string());
         child = (media::OCI_INDEX, digest);
     }
     let none = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [] });
-    push(&api, "app", media::OCI_INDEX, &none.to_string());
+    api.push_manifest("app", media::OCI_INDEX, &none.to_string());
 }
 
 /// Row 5.
@@ -176,18 +147,13 @@ fn a_manifest_of_nearly_four_mebibytes_is_kept_to_the_byte_and_a_larger_one_is_t
     let (_place, server) = server();
     let api = server.api();
     let most = 4 * 1024 * 1024;
-    let long = |length: usize| {
-        artifact(
-            &api,
-            "app",
-            json!({ "annotations": { "n": "x".repeat(length) } }),
-        )
-    };
+    let long =
+        |length: usize| api.artifact("app", json!({ "annotations": { "n": "x".repeat(length) } }));
     let fixed = long(0).len();
     for size in [3_900_000, most] {
         let text = long(size - fixed);
         assert_eq!(text.len(), size);
-        let (digest, _) = push(&api, "app", media::OCI_MANIFEST, &text);
+        let (digest, _) = api.push_manifest("app", media::OCI_MANIFEST, &text);
         let served = api.manifest("app", &digest.to_string()).expect(200);
         assert!(served.body == text.as_bytes(), "{size} bytes");
     }
@@ -306,7 +272,7 @@ fn no_tags_are_a_page_and_the_last_one_needs_no_number() {
     for tag in ["c", "a", "B", "b"] {
         api.push(&image, "app", tag);
     }
-    let list = |query: &str| get(&api, &format!("/v2/app/tags/list{query}")).expect(200);
+    let list = |query: &str| api.get(&format!("/v2/app/tags/list{query}")).expect(200);
     let none = list("?n=0");
     assert_eq!(
         (none.json()["tags"].clone(), none.header("link")),
@@ -322,7 +288,7 @@ fn no_tags_are_a_page_and_the_last_one_needs_no_number() {
     let mut seen = Vec::new();
     let mut target = "/v2/app/tags/list?n=1".to_owned();
     loop {
-        let page = get(&api, &target).expect(200);
+        let page = api.get(&target).expect(200);
         seen.extend(page.json()["tags"].as_array().expect("tags").clone());
         let Some(link) = page.header("link") else {
             break;
@@ -354,7 +320,7 @@ fn what_is_deleted_is_gone_at_once_with_its_tags() {
         api.manifest("app", name)
             .expect_error(404, "MANIFEST_UNKNOWN");
     }
-    assert_eq!(get(&api, "/v2/app/tags/list").json()["tags"], json!([]));
+    assert_eq!(api.get("/v2/app/tags/list").json()["tags"], json!([]));
     let blob = &image.layers[0].digest;
     delete(&format!("blobs/{blob}")).expect(202);
     assert!(!api.has_blob("app", blob));

@@ -4,41 +4,23 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use serde_json::Value;
 use strata_oci::digest::Digest;
 use strata_tests::entry::Entry;
 use strata_tests::http::{Http, Reply};
 use strata_tests::image::{Image, Layer};
+use strata_tests::living::found;
 use strata_tests::place::Place;
 use strata_tests::scrape::Scrape;
 use strata_tests::stratad::Stratad;
+use strata_tests::trial::noise;
 
 const ADMIN: &[&str] = &["--admin-listen", "127.0.0.1:0"];
 
 const JSON: &[&str] = &["--log-format", "json", "--log-level", "info,request=debug"];
 
-fn random(size: usize) -> Vec<u8> {
-    let mut bytes = vec![0u8; size];
-    rand::rng().fill(bytes.as_mut_slice());
-    bytes
-}
-
 fn image() -> Image {
     Image::new(&[Layer::of(&[Entry::file("small", "small")])])
-}
-
-/// Waits until something is there.
-#[track_caller]
-fn wait<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let limit = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        assert!(Instant::now() < limit, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// The lines of requests in a log of JSON; each line must be an object.
@@ -54,7 +36,7 @@ fn requests(log: &str) -> Vec<Value> {
 #[track_caller]
 fn the_line(server: &Stratad, wanted: &[(&str, Value)]) -> Value {
     let says = |line: &Value| wanted.iter().all(|(field, value)| line[*field] == *value);
-    let mut found = wait(&format!("a line with {wanted:?}"), || {
+    let mut found = found(&format!("a line with {wanted:?}"), || {
         let found: Vec<Value> = requests(&server.log()).into_iter().filter(says).collect();
         (!found.is_empty()).then_some(found)
     });
@@ -118,7 +100,7 @@ fn people_read_a_line_for_each_change_and_none_for_a_read() {
 fn programs_read_an_object_a_line_with_the_bytes_that_were_really_sent() {
     let place = Place::new();
     let server = Stratad::start_with(&place.join("data"), JSON);
-    let (api, content) = (server.api(), random(3_000_000));
+    let (api, content) = (server.api(), noise(1, 3_000_000));
     let digest = api.push_blob("app", &content);
     // Sent by the kernel, and sent from memory.
     assert!(api.blob("app", &digest).expect(200).body == content);
@@ -163,7 +145,7 @@ fn a_download_that_breaks_off_is_logged_with_what_was_sent() {
     let place = Place::new();
     let server = Stratad::start_with(&place.join("data"), &[JSON, ADMIN].concat());
     let (api, size) = (server.api(), 60_000_000);
-    let digest = api.push_blob("app", &random(size));
+    let digest = api.push_blob("app", &noise(2, size));
     let mut stream = api.0.connect();
     let target = format!("/v2/app/blobs/{digest}");
     let head = format!("{}\r\n", api.0.head("GET", &target, &[]));
@@ -259,7 +241,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
         .stderr(Stdio::piped());
     let mut child = command.spawn().expect("start");
     let up = || std::net::TcpStream::connect(address).ok();
-    wait("the server", up);
+    found("the server", up);
     let http = Http::new(address);
     let begun = Instant::now();
     for _ in 0..2000 {
@@ -276,7 +258,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
 fn numbers_move_by_exactly_what_was_done() {
     let place = Place::new();
     let server = Stratad::start_with(&place.join("data"), ADMIN);
-    let (api, content) = (server.api(), random(200_000));
+    let (api, content) = (server.api(), noise(3, 200_000));
     let digest = api.push_blob("one", &content);
     api.push_blob("two", &content);
     let image = image();
@@ -300,7 +282,7 @@ fn numbers_move_by_exactly_what_was_done() {
         let labels = [("route", route), ("method", method), ("status", status)];
         scrape.get("stratad_http_requests_total", &labels)
     };
-    let scrape = wait("the last request", || {
+    let scrape = found("the last request", || {
         let scrape = Scrape::of(server.admin());
         let blobs = image.blobs().count() as f64;
         (count(&scrape, "upload", "POST", "202") > blobs + 2.5).then_some(scrape)

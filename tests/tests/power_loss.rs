@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use strata_tests::binaries::binary;
+use strata_tests::chance::{number, seed};
 use strata_tests::forgetful::{Deaf, Forgetful, Loss, Sync};
 use strata_tests::place::Place;
 use strata_tests::stratad::Stratad;
@@ -24,16 +25,6 @@ const GRACE: u64 = 3;
 
 /// Cuts of a normal run.
 const ROUNDS: u64 = 30;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-fn seed() -> u64 {
-    let seed = number("STRATA_SEED", rand::rng().next_u64() >> 16);
-    println!("STRATA_SEED={seed}");
-    seed
-}
 
 /// A server on a disk that forgets, and its clients.
 struct Scene {

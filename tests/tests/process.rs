@@ -7,49 +7,14 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
-use strata_tests::command::{Ran, Running, run, run_with_input, tool, wait_for_process};
+use strata_tests::command::{Running, run, run_with_input, tool, wait_for_process};
 use strata_tests::image::Image;
-use strata_tests::scene::{Scene, shell_image};
+use strata_tests::scene::Shell;
 use strata_tests::stratad::Stratad;
-use strata_tests::user::need_root;
-
-struct Setup {
-    scene: Scene,
-    image: Image,
-    reference: String,
-}
-
-/// A store with an image of a shell and some files.
-fn setup() -> Setup {
-    need_root();
-    let scene = Scene::new();
-    let image = shell_image();
-    let reference = scene.push(&image, "v1");
-    scene.strata.pull(&reference);
-    Setup {
-        scene,
-        image,
-        reference,
-    }
-}
-
-impl Setup {
-    fn strata(&self, args: &[&str]) -> Ran {
-        self.scene.strata.run(args)
-    }
-
-    fn sh(&self, options: &[&str], script: &str) -> Ran {
-        self.scene.sh(&self.reference, options, script)
-    }
-
-    fn assert_tidy(&self) {
-        self.scene.assert_no_containers();
-    }
-}
 
 #[test]
 fn the_command_environment_directory_and_user_are_as_asked() {
-    let s = setup();
+    let s = Shell::new();
     assert_eq!(
         s.strata(&["run", "--rm", &s.reference]).ok().out(),
         "default"
@@ -79,7 +44,7 @@ fn the_command_environment_directory_and_user_are_as_asked() {
 
 #[test]
 fn users_by_name_and_number_get_their_groups_and_lose_roots_powers() {
-    let s = setup();
+    let s = Shell::new();
     let server = Stratad::start(&s.scene.place.join("users"));
     let cases = [
         ("user", "1000:1000", true),
@@ -126,7 +91,7 @@ fn users_by_name_and_number_get_their_groups_and_lose_roots_powers() {
 
 #[test]
 fn entrypoints_take_the_command_as_arguments() {
-    let s = setup();
+    let s = Shell::new();
     let server = Stratad::start(&s.scene.place.join("entry"));
     let config = json!({ "Entrypoint": ["/bin/echo", "entry"], "Cmd": ["default"] });
     let image = Image::with_config(&s.image.layers, config);
@@ -143,7 +108,7 @@ fn entrypoints_take_the_command_as_arguments() {
 
 #[test]
 fn the_exit_status_is_the_containers() {
-    let s = setup();
+    let s = Shell::new();
     for code in [0, 1, 7, 125, 255] {
         assert_eq!(s.sh(&[], &format!("exit {code}")).code(), code);
     }
@@ -171,7 +136,7 @@ fn the_exit_status_is_the_containers() {
 
 #[test]
 fn stdin_stdout_and_stderr_pass_through() {
-    let s = setup();
+    let s = Shell::new();
     let input = "line\n".repeat(50_000);
     let mut command = s
         .scene
@@ -190,7 +155,7 @@ fn stdin_stdout_and_stderr_pass_through() {
 
 #[test]
 fn signals_reach_the_process() {
-    let s = setup();
+    let s = Shell::new();
     let script = "trap 'echo got TERM; exit 5' TERM; trap 'echo got INT; exit 6' INT; echo ready; while :; do sleep 0.05; done";
     for (signal, word, code) in [(Signal::TERM, "got TERM", 5), (Signal::INT, "got INT", 6)] {
         let ready = s.scene.place.join("ready");
@@ -209,7 +174,7 @@ fn signals_reach_the_process() {
 
 #[test]
 fn the_container_has_namespaces_proc_sys_dev_and_the_hosts_network() {
-    let s = setup();
+    let s = Shell::new();
     let script = "echo $$; ls /proc/1/exe > /dev/null && echo proc; test -c /dev/null && echo x > /dev/null && echo dev; \
                   test -e /dev/pts/ptmx && test -d /dev/shm && echo pts; touch /sys/x 2>/dev/null || echo sys-ro; \
                   touch /proc/sys/kernel/hostname 2>/dev/null; ls /dev | wc -l";
@@ -254,7 +219,7 @@ fn the_container_has_namespaces_proc_sys_dev_and_the_hosts_network() {
 
 #[test]
 fn a_terminal_is_given_when_asked_for() {
-    let s = setup();
+    let s = Shell::new();
     // script(1) gives strata itself a terminal.
     let line = format!(
         "{} run --rm -it {} sh -c 'test -t 0 && test -t 1 && echo is-a-terminal; exit 3'",

@@ -2,41 +2,23 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::RngExt;
 use rustix::mount::{MountFlags, mount};
 use strata_oci::digest::Digest;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
+use strata_tests::living::found;
 use strata_tests::place::Place;
 use strata_tests::scrape::Scrape;
 use strata_tests::stratad::Stratad;
+use strata_tests::trial::noise;
 use strata_tests::user::need_root;
 
 const ADMIN: &[&str] = &["--admin-listen", "127.0.0.1:0"];
 
-fn random(size: usize) -> Vec<u8> {
-    let mut bytes = vec![0u8; size];
-    rand::rng().fill(bytes.as_mut_slice());
-    bytes
-}
-
 fn image() -> Image {
     Image::new(&[Layer::of(&[Entry::file("small", "small")])])
-}
-
-/// Waits until something is there.
-#[track_caller]
-fn wait<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
-    let limit = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = find() {
-            return found;
-        }
-        assert!(Instant::now() < limit, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
@@ -100,7 +82,7 @@ fn a_full_disk_is_not_ready_until_there_is_room_again() {
     let server = Stratad::start_with(&disk.join("data"), ADMIN);
     let ready = |status: u16| {
         let ask = || server.admin().send("GET", "/readyz?verbose", &[], b"");
-        wait("readiness", || {
+        found("readiness", || {
             Some(ask()).filter(|reply| reply.status == status)
         })
     };
@@ -134,7 +116,7 @@ fn a_server_that_drains_is_alive_and_not_ready() {
     let server = Stratad::start_with(&place.join("data"), ADMIN);
     let (api, admin) = (server.api(), server.admin());
     let location = api.start("app");
-    let content = random(100_000);
+    let content = noise(1, 100_000);
     let mut stream = api.0.connect();
     let target = format!("{location}?digest={}", Digest::of(&content));
     let length = [("Content-Length", "100000")];
@@ -146,13 +128,13 @@ fn a_server_that_drains_is_alive_and_not_ready() {
         let now = Scrape::of(admin).get("stratad_http_requests_in_flight", &labels);
         (now > 0.5).then_some(())
     };
-    wait("the upload to be under way", in_flight);
+    found("the upload to be under way", in_flight);
     server.terminate();
     let draining = || {
         let reply = admin.send("GET", "/readyz?verbose", &[], b"");
         (reply.status == 503).then_some(reply)
     };
-    let reply = wait("the end of readiness", draining);
+    let reply = found("the end of readiness", draining);
     let said = String::from_utf8_lossy(&reply.body).into_owned();
     assert!(said.contains("serving: the server is stopping"), "{said}");
     admin.send("GET", "/livez", &[], b"").expect(200);

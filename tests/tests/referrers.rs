@@ -22,37 +22,13 @@ fn sha512(bytes: &[u8]) -> Digest {
     digester.finish()
 }
 
-fn get(api: &Api, target: &str) -> Reply {
-    api.0.send("GET", target, &[], b"")
-}
-
-/// A manifest of the empty config and no layers, with more fields.
-fn artifact(api: &Api, repository: &str, more: Value) -> String {
-    let config = api.push_blob(repository, b"{}");
-    let mut document = json!({
-        "schemaVersion": 2, "mediaType": media::OCI_MANIFEST,
-        "config": { "mediaType": media::OCI_EMPTY, "digest": config, "size": 2 }, "layers": [],
-    });
-    for (name, value) in more.as_object().expect("fields") {
-        document[name] = value.clone();
-    }
-    document.to_string()
-}
-
-/// Pushes a manifest by its digest.
-fn push(api: &Api, repository: &str, kind: &str, text: &str) -> (Digest, Reply) {
-    let digest = Digest::of(text.as_bytes());
-    let reply = api.put_manifest(repository, &digest.to_string(), kind, text.as_bytes());
-    (digest, reply.expect(201))
-}
-
 fn subject(digest: &Digest) -> Value {
     json!({ "mediaType": media::OCI_MANIFEST, "digest": digest, "size": 7 })
 }
 
 fn referrers(api: &Api, subject: &Digest, query: &str) -> Reply {
     let target = format!("/v2/app/referrers/{subject}{query}");
-    let reply = get(api, &target).expect(200);
+    let reply = api.get(&target).expect(200);
     assert_eq!(reply.header("content-type"), Some(media::OCI_INDEX));
     reply
 }
@@ -71,12 +47,12 @@ fn a_subject_may_be_missing_and_is_told_to_be_understood() {
     let (_place, server) = server();
     let api = server.api();
     let missing: Digest = ABSENT.parse().expect("digest");
-    let text = artifact(&api, "app", json!({ "subject": subject(&missing) }));
-    let (image, reply) = push(&api, "app", media::OCI_MANIFEST, &text);
+    let text = api.artifact("app", json!({ "subject": subject(&missing) }));
+    let (image, reply) = api.push_manifest("app", media::OCI_MANIFEST, &text);
     assert_eq!(reply.header("oci-subject"), Some(ABSENT));
     let list = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [],
         "subject": subject(&missing) });
-    let (index, reply) = push(&api, "app", media::OCI_INDEX, &list.to_string());
+    let (index, reply) = api.push_manifest("app", media::OCI_INDEX, &list.to_string());
     assert_eq!(reply.header("oci-subject"), Some(ABSENT));
     let mut wanted = [image.to_string(), index.to_string()];
     wanted.sort();
@@ -90,19 +66,15 @@ fn referrers_are_filtered_and_an_absent_subject_has_none() {
     let api = server.api();
     let absent: Digest = ABSENT.parse().expect("digest");
     assert!(digests(&referrers(&api, &absent, "")).is_empty());
-    get(&api, "/v2/app/referrers/sha256:x").expect_error(400, "DIGEST_INVALID");
+    api.get("/v2/app/referrers/sha256:x")
+        .expect_error(400, "DIGEST_INVALID");
     let of = |more: Value| {
         let mut fields = json!({ "subject": subject(&absent) });
         for (name, value) in more.as_object().expect("fields") {
             fields[name] = value.clone();
         }
-        push(
-            &api,
-            "app",
-            media::OCI_MANIFEST,
-            &artifact(&api, "app", fields),
-        )
-        .0
+        api.push_manifest("app", media::OCI_MANIFEST, &api.artifact("app", fields))
+            .0
     };
     let note = of(json!({ "artifactType": "text/x-note", "annotations": { "a": "b" } }));
     let config = api.push_blob("app", b"{}");
@@ -110,7 +82,7 @@ fn referrers_are_filtered_and_an_absent_subject_has_none() {
     let by_config = of(json!({ "config": typed, "artifactType": "" }));
     let list = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [],
         "subject": subject(&absent) });
-    let (index, _) = push(&api, "app", media::OCI_INDEX, &list.to_string());
+    let (index, _) = api.push_manifest("app", media::OCI_INDEX, &list.to_string());
     let all = referrers(&api, &absent, "");
     assert_eq!(all.header("oci-filters-applied"), None);
     let all = all.json();
@@ -154,19 +126,10 @@ fn the_list_that_old_clients_keep_under_a_tag_is_in_the_answer() {
         ),
     ] {
         let has = json!({ "subject": subject(&of), "artifactType": "text/x-listed" });
-        let (listed, _) = push(
-            &api,
-            "app",
-            media::OCI_MANIFEST,
-            &artifact(&api, "app", has),
-        );
+        let (listed, _) = api.push_manifest("app", media::OCI_MANIFEST, &api.artifact("app", has));
         let lacks = json!({ "artifactType": "text/x-has-no-subject" });
-        let (stranger, _) = push(
-            &api,
-            "app",
-            media::OCI_MANIFEST,
-            &artifact(&api, "app", lacks),
-        );
+        let (stranger, _) =
+            api.push_manifest("app", media::OCI_MANIFEST, &api.artifact("app", lacks));
         let entry = |digest: &Digest| json!({ "mediaType": media::OCI_MANIFEST, "digest": digest, "size": 9, "artifactType": "text/x-listed" });
         let list = json!({ "schemaVersion": 2, "mediaType": media::OCI_INDEX,
             "manifests": [entry(&listed), entry(&listed), entry(&stranger)] });
@@ -176,12 +139,7 @@ fn the_list_that_old_clients_keep_under_a_tag_is_in_the_answer() {
         assert_eq!(digests(&referrers(&api, &of, "")), [listed.to_string()]);
         // What is pushed afterwards is there without the tag; the tag is what it was.
         let new = json!({ "subject": subject(&of), "artifactType": "text/x-new" });
-        let (new, _) = push(
-            &api,
-            "app",
-            media::OCI_MANIFEST,
-            &artifact(&api, "app", new),
-        );
+        let (new, _) = api.push_manifest("app", media::OCI_MANIFEST, &api.artifact("app", new));
         let mut both = [listed.to_string(), new.to_string()];
         both.sort();
         assert_eq!(digests(&referrers(&api, &of, "")), both);
@@ -199,8 +157,7 @@ fn hundreds_of_referrers_fit_on_one_page() {
     let (_place, server) = server();
     let api = server.api();
     let of: Digest = ABSENT.parse().expect("digest");
-    let first = artifact(
-        &api,
+    let first = api.artifact(
         "app",
         json!({ "subject": subject(&of), "annotations": { "n": "_" } }),
     );
@@ -210,7 +167,7 @@ fn hundreds_of_referrers_fit_on_one_page() {
             scope.spawn(move || {
                 for n in 0..30 {
                     let text = first.replace("\"_\"", &format!("\"{part}.{n}\""));
-                    push(api, "app", media::OCI_MANIFEST, &text);
+                    api.push_manifest("app", media::OCI_MANIFEST, &text);
                 }
             });
         }

@@ -4,48 +4,13 @@
 use std::fs;
 
 use strata_tests::certificates::Authority;
-use strata_tests::command::{Ran, run};
+use strata_tests::command::run;
 use strata_tests::distribution::Distribution;
 use strata_tests::entry::Entry;
 use strata_tests::fake::{Asked, Fake, honest, reply};
-use strata_tests::home::Home;
+use strata_tests::home::Person;
 use strata_tests::image::{Image, Layer};
-use strata_tests::place::Place;
-use strata_tests::strata::Strata;
 use strata_tests::stratad::Stratad;
-
-struct Scene {
-    place: Place,
-    home: Home,
-    strata: Strata,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let place = Place::new();
-        Self {
-            home: Home::new(&place),
-            strata: Strata::new(&place),
-            place,
-        }
-    }
-
-    fn containers(&self, text: &str) {
-        self.home.write("config/containers/registries.conf", text);
-    }
-
-    fn run(&self, args: &[&str]) -> Ran {
-        self.home.run(&self.strata, args)
-    }
-
-    /// Pulls into a store of its own, so that nothing is there before.
-    fn pull_afresh(&self, reference: &str) -> Ran {
-        let fresh = Strata::at(self.strata.program().to_owned(), self.place.join("fresh"));
-        let ran = self.home.run(&fresh, &["pull", reference]);
-        fs::remove_dir_all(self.place.join("fresh")).expect("remove");
-        ran
-    }
-}
 
 fn image() -> Image {
     let layer = |n: u8| Layer::of(&[Entry::file(format!("file{n}").as_bytes(), vec![n; 20_000])]);
@@ -59,7 +24,7 @@ fn header<'a>(asked: &'a Asked, name: &str) -> &'a str {
 
 #[test]
 fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let server = Stratad::start(&s.place.join("data"));
     server.api().push(&image, "hub/app", "v1");
@@ -72,7 +37,7 @@ fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
             .position(|digest| asked.target.ends_with(digest))?;
         Some(reply(200, &[], &vec![b'x'; sizes[which]]))
     });
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nprefix = \"registry.example/team\"\nlocation = \"127.0.0.1:2/never\"\n\
          [[registry.mirror]]\nlocation = \"127.0.0.1:1/down\"\n\
          [[registry.mirror]]\nlocation = \"{}/any\"\n\
@@ -105,7 +70,7 @@ fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
         "{listed}"
     );
     // Without the honest one there is nobody left, and nothing wrong is kept.
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nprefix = \"registry.example\"\nlocation = \"{}\"\n[[registry.mirror]]\nlocation = \"127.0.0.1:1\"\n",
         liar.address()
     ));
@@ -114,11 +79,11 @@ fn mirrors_that_are_down_or_lie_are_passed_over_and_the_image_keeps_its_name() {
 
 #[test]
 fn a_moved_registry_is_found_and_a_blocked_one_is_not_asked() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
     server.api().push(&image(), "real/app", "v1");
     let blocked = Fake::of_image(image(), |_| None);
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nprefix = \"*.example\"\nlocation = \"{}/real\"\n[[registry]]\nlocation = \"{}\"\nblocked = true\n",
         server.address(),
         blocked.address()
@@ -152,14 +117,14 @@ fn a_moved_registry_is_found_and_a_blocked_one_is_not_asked() {
 
 #[test]
 fn mirrors_serve_tags_or_digests_as_they_are_told() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let (tags, digests) = (
         Fake::of_image(image.clone(), |_| None),
         Fake::of_image(image.clone(), |_| None),
     );
     let server = Fake::of_image(image.clone(), |_| None);
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nlocation = \"{}\"\n\
          [[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"tag-only\"\n\
          [[registry.mirror]]\nlocation = \"{}\"\npull-from-mirror = \"digest-only\"\n",
@@ -179,14 +144,14 @@ fn mirrors_serve_tags_or_digests_as_they_are_told() {
 
 #[test]
 fn each_mirror_is_shown_its_own_credentials_and_no_others() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let served = image.clone();
     let mirror = Fake::start(move |asked| match header(asked, "authorization") {
         "Basic bWlycm9yOm0=" => honest(&served, asked),
         _ => reply(401, &[("WWW-Authenticate", "Basic realm=\"mirror\"")], b""),
     });
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nprefix = \"registry.example\"\nlocation = \"registry.example\"\n[[registry.mirror]]\nlocation = \"{}\"\n",
         mirror.address()
     ));
@@ -214,7 +179,7 @@ fn each_mirror_is_shown_its_own_credentials_and_no_others() {
 
 #[test]
 fn containerds_hosts_are_asked_for_what_they_can() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let server = Fake::of_image(image.clone(), |_| None);
     // Its API is not where others have it.
@@ -252,11 +217,11 @@ fn containerds_hosts_are_asked_for_what_they_can() {
 
 #[test]
 fn short_names_mean_what_the_rules_say() {
-    let s = Scene::new();
+    let s = Person::new();
     let server = Stratad::start(&s.place.join("data"));
     server.api().push(&image(), "team/tool", "v1");
     let name = server.address();
-    s.containers(&format!(
+    s.home.registries(&format!(
         "unqualified-search-registries = [\"127.0.0.1:1\", \"{name}\"]\n[aliases]\n\"tool\" = \"{name}/team/tool\"\n"
     ));
     let pulled = s.run(&["pull", "tool:v1"]).ok();
@@ -290,7 +255,7 @@ fn short_names_mean_what_the_rules_say() {
 
 #[test]
 fn an_insecure_registry_may_speak_plain_http_or_show_any_certificate_and_no_other_may() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let plain = Stratad::start(&s.place.join("data"));
     plain.api().push(&image, "app", "v1");
@@ -304,7 +269,7 @@ fn an_insecure_registry_may_speak_plain_http_or_show_any_certificate_and_no_othe
     let (plain, secure) = (name(plain.address().port()), name(secure.address().port()));
     let from = format!("{plain}/app:v1");
     s.run(&["pull", &from]).refused();
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nlocation = \"{plain}\"\ninsecure = true\n\
          [[registry]]\nlocation = \"{secure}\"\ninsecure = true\n"
     ));
@@ -317,7 +282,7 @@ fn an_insecure_registry_may_speak_plain_http_or_show_any_certificate_and_no_othe
     }
     // What is typed goes before what is written.
     s.run(&["pull", "--tls-verify=true", &from]).refused();
-    s.containers(&format!(
+    s.home.registries(&format!(
         "[[registry]]\nlocation = \"{plain}\"\ninsecure = false\n"
     ));
     s.pull_afresh(&from).refused();
@@ -325,7 +290,7 @@ fn an_insecure_registry_may_speak_plain_http_or_show_any_certificate_and_no_othe
 
 #[test]
 fn tls_needs_the_hosts_authority_and_certificate() {
-    let s = Scene::new();
+    let s = Person::new();
     let authority = Authority::new(&s.place, "authority");
     let (server, client) = (authority.issue("server"), authority.issue("client"));
     let tls = format!(
@@ -398,7 +363,7 @@ fn tls_needs_the_hosts_authority_and_certificate() {
 
 #[test]
 fn proxies_of_the_environment_are_used_but_not_for_this_machine() {
-    let s = Scene::new();
+    let s = Person::new();
     let image = image();
     let proxy = Fake::of_image(image.clone(), |_| None);
     let address = format!("http://{}", proxy.address());

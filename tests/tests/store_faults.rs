@@ -15,6 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rustix::mount::{MountFlags, mount, mount_remount};
 use strata_oci::digest::Digest;
+use strata_tests::chance::{number, random};
 use strata_tests::command::{Ran, Running, run, tool};
 use strata_tests::disk::Disk;
 use strata_tests::entry::Entry;
@@ -25,17 +26,6 @@ use strata_tests::stratad::Stratad;
 use strata_tests::traffic::audit::{copy_of_database, unsound};
 use strata_tests::trial::noise;
 use strata_tests::user::need_root;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-fn random() -> StdRng {
-    need_root();
-    let seed = number("STRATA_SEED", rand::rng().next_u64() >> 16);
-    println!("STRATA_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
 
 /// A layer of many small files, one that is not small, and things that are replaced.
 fn layer(seed: u64) -> Layer {
@@ -136,6 +126,7 @@ fn assert_right(strata: &Strata, when: &str) {
 
 #[test]
 fn commands_that_are_killed_leave_a_store_that_is_right_and_work_when_repeated() {
+    need_root();
     let mut random = random();
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
@@ -202,6 +193,7 @@ fn power_cuts(
     kill: bool,
     command: impl Fn(&Strata, &[&str]) -> Command,
 ) -> Vec<String> {
+    need_root();
     let mut random = random();
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
@@ -396,6 +388,7 @@ fn a_disk_that_is_full_at_any_point_of_a_pull_takes_nothing_else_along() {
 
 #[test]
 fn many_commands_at_once_leave_a_store_that_is_right() {
+    need_root();
     let mut seeds = random();
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));

@@ -24,8 +24,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rand::RngExt;
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use strata_tests::chance::{number, random};
 use strata_tests::clients::{Clients, umoci, umoci_unpack};
 use strata_tests::command::{run, tool};
 use strata_tests::entry::Compression;
@@ -36,17 +37,6 @@ use strata_tests::strata::Strata;
 use strata_tests::tree::{Kind, Tree};
 use strata_tests::user::{User, need_root};
 use strata_tests::wild;
-
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-fn random() -> StdRng {
-    need_root();
-    let seed = number("STRATA_SEED", rand::rng().next_u64() >> 16);
-    println!("STRATA_SEED={seed}");
-    StdRng::seed_from_u64(seed)
-}
 
 /// So many things are a tree worth the trouble.
 const ENOUGH: usize = 30;
@@ -84,6 +74,7 @@ fn mounted(strata: &Strata, reference: &str) -> Tree {
 
 #[test]
 fn what_umoci_makes_of_random_changes_comes_out_as_it_was() {
+    need_root();
     let mut random = random();
     let s = Scene::new();
     let clients = Clients::new(&s.place);
@@ -138,6 +129,7 @@ const FORMATS: [(&str, &[&str]); 6] = [
 
 #[test]
 fn what_gnu_tar_makes_of_a_random_tree_is_unpacked_as_gnu_tar_does() {
+    need_root();
     let mut random = random();
     let s = Scene::new();
     let tree = s.place.dir("tree");
@@ -210,6 +202,7 @@ fn listed(text: &[u8]) -> Vec<String> {
 
 #[test]
 fn an_ordinary_user_gets_the_same_tree_but_for_owners_and_devices() {
+    need_root();
     let mut random = random();
     let s = Scene::new();
     let user = User::new(&s.place, 61_040);
