@@ -15,6 +15,7 @@ pub mod location;
 pub mod manifest;
 pub mod media;
 pub mod name;
+pub mod output;
 pub mod platform;
 pub mod verify;
 

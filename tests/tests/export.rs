@@ -1,14 +1,19 @@
 //! `strata export`: the merged tree as one archive, which anybody's tar unpacks to what a container sees.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
+use rustix::fs::{CWD, FileType, Mode};
 use strata_tests::command::{run, tool};
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::scene::{Scene, shell_image};
 use strata_tests::tree::Tree;
+use strata_tests::trial::noise;
 
 /// Unpacks an archive with GNU tar.
 fn unpacked(s: &Scene, archive: &Path, name: &str) -> PathBuf {
@@ -146,4 +151,67 @@ fn what_cannot_be_exported_is_refused_and_a_file_that_is_there_stays() {
             .says("is a directory");
     }
     assert!(!Path::new(&format!("{directory}.part")).exists());
+}
+
+#[test]
+fn a_device_or_a_pipe_is_written_to_and_stays_and_of_a_link_the_file_is_replaced() {
+    let (s, reference) = layered();
+    let at = |name: &str| s.place.join(name);
+    let (null, pipe) = (at("null"), at("pipe"));
+    let device = rustix::fs::makedev(1, 3);
+    for (path, kind, device) in [
+        (&null, FileType::CharacterDevice, device),
+        (&pipe, FileType::Fifo, 0),
+    ] {
+        rustix::fs::mknodat(CWD, path, kind, Mode::RWXU, device).expect("mknod");
+    }
+    for command in ["export", "save"] {
+        let whole = s.strata.run(&[command, &reference]).ok().stdout;
+        let write = |path: &Path| {
+            let text = path.display().to_string();
+            s.strata.run(&[command, "-o", &text, &reference]).ok();
+        };
+        write(&null);
+        let kind = fs::metadata(&null).expect("look").file_type();
+        assert!(kind.is_char_device(), "{command}");
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| fs::read(&pipe).expect("read"));
+            write(&pipe);
+            assert!(reading.join().expect("join") == whole, "{command}");
+        });
+        assert!(fs::metadata(&pipe).expect("look").file_type().is_fifo());
+        fs::write(at("real"), "old").expect("write");
+        symlink("real", at(command)).expect("link");
+        write(&at(command));
+        assert!(fs::read(at("real")).expect("read") == whole, "{command}");
+        let kind = fs::symlink_metadata(at(command)).expect("look").file_type();
+        assert!(kind.is_symlink(), "{command}");
+    }
+    let target = format!("docker-archive:{}", null.display());
+    s.strata
+        .run(&["copy", &reference, &target])
+        .refused()
+        .says("it is no file");
+    let kind = fs::metadata(&null).expect("look").file_type();
+    assert!(kind.is_char_device());
+}
+
+#[test]
+fn an_export_that_is_killed_leaves_what_was_there_and_nothing_else() {
+    let s = Scene::new();
+    let image = Image::new(&[Layer::of(&[Entry::file("big", noise(1, 5_000_000))])]);
+    let reference = s.push(&image, "v1");
+    s.strata.pull(&reference);
+    let directory = s.place.dir("here");
+    let file = directory.join("kept.tar");
+    fs::write(&file, "kept").expect("write");
+    // SIGXFSZ kills whoever makes a file longer than this: a MiB or two, as shells count.
+    let mut command = Command::new(tool("sh"));
+    command.args(["-c", "ulimit -f 2048; exec \"$@\"", "sh"]);
+    command.arg(s.strata.program()).arg("export").arg("-o");
+    command.arg(&file).arg(&reference);
+    let ran = run(command.env("STRATA_ROOT", s.strata.root()));
+    assert_eq!(ran.status.signal(), Some(25), "{}", ran.story());
+    assert_eq!(fs::read_to_string(&file).expect("read"), "kept");
+    assert_eq!(fs::read_dir(&directory).expect("list").count(), 1);
 }

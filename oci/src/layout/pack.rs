@@ -16,6 +16,7 @@ use super::{blob_name, incremental, write};
 use crate::archive::Span;
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
+use crate::output::Output;
 
 /// The unit of a tar (POSIX pax, "ustar Interchange Format").
 const BLOCK: u64 = 512;
@@ -50,12 +51,18 @@ pub struct Contents<'a> {
 impl ArchiveWriter {
     /// Begins the archive that will be at `target`, or takes up what an earlier try has left of the same one:
     /// everything but the blobs' bytes is written. What a failure leaves of it is for the next try if that may `keep` it.
+    ///
+    /// # Errors
+    /// `target` is a directory or, because blobs are written in any order, a device or a pipe.
     pub fn create(
-        target: impl Into<PathBuf>,
+        target: impl AsRef<Path>,
         contents: &Contents<'_>,
         keep: bool,
     ) -> io::Result<Self> {
-        let target = target.into();
+        let Output::File(target) = Output::at(target.as_ref())? else {
+            let text = "it is no file, and an archive is not written from its beginning to its end";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        };
         let mut plan = Plan::default();
         let mut index = write::empty_index();
         if let Some(listed) = index["manifests"].as_array_mut() {

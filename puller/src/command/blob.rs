@@ -1,8 +1,6 @@
 //! `strata blob`: a blob's bytes, proved.
 
-use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +9,7 @@ use strata::registry::{BlobStream, RegistryError};
 use strata_oci::verify::Verifier;
 use strata_oci::{Descriptor, Digest};
 
+use super::output::Out;
 use crate::command::remote::Remote;
 use crate::printer;
 use crate::transport::{TransportArgs, until_interrupted};
@@ -73,23 +72,12 @@ async fn pass(
 }
 
 async fn save(remote: &Remote, blob: &Descriptor, file: &Path) -> Result<()> {
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let writing = || format!("writing {}", file.display());
-    let mut made = tempfile::Builder::new()
-        .prefix(".strata-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .with_context(writing)?;
+    let mut out = Out::open(file).with_context(writing)?;
     pass(remote, blob, |bytes| {
-        made.write_all(bytes).with_context(writing)?;
+        out.write_all(bytes).with_context(writing)?;
         Ok(true)
     })
     .await?;
-    made.persist(file)
-        .map_err(|error| error.error)
-        .with_context(writing)?;
-    Ok(())
+    out.finish().with_context(writing)
 }

@@ -1,8 +1,7 @@
 //! `strata export`: the file system of a container or an image as one archive.
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +10,7 @@ use strata::store::Store;
 use strata::store::containers::{ContainerError, Kind};
 
 use super::find::local_image;
+use super::output::{Out, is_no_directory};
 use crate::settings::Settings;
 
 /// Write the file system of a container, or of an image, as a tar archive
@@ -41,39 +41,22 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         let exported = commit::export(stack, namespace, out);
         exported.with_context(|| format!("exporting {}", args.name))
     };
+    let buffered = |out: &mut dyn Write| {
+        let mut out = BufWriter::with_capacity(1 << 18, out);
+        write(&mut out)?;
+        out.flush()
+            .with_context(|| format!("exporting {}", args.name))
+    };
     match &args.output {
-        None => write(&mut BufWriter::with_capacity(1 << 18, io::stdout().lock()))?,
+        None => buffered(&mut io::stdout().lock())?,
         Some(file) => {
-            // A file that is there stays until the new one is whole.
-            let mut part = file.clone().into_os_string();
-            part.push(".part");
-            let part = PathBuf::from(part);
-            let shown = || format!("writing {}", part.display());
-            let out = File::create(&part).with_context(shown)?;
-            let written = write(&mut BufWriter::with_capacity(1 << 18, out));
-            if let Err(error) = written {
-                // The error that is told is why it is of no use.
-                let _ = fs::remove_file(&part);
-                return Err(error);
-            }
-            let named = fs::rename(&part, file);
-            if named.is_err() {
-                let _ = fs::remove_file(&part);
-            }
-            named.with_context(shown)?;
+            let writing = || format!("writing {}", file.display());
+            let mut out = Out::open(file).with_context(writing)?;
+            buffered(&mut out)?;
+            out.finish().with_context(writing)?;
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Refuses a directory where a file is to be written, before all of it is.
-pub(super) fn is_no_directory(file: &Path) -> Result<()> {
-    ensure!(
-        !file.is_dir(),
-        "{} is a directory: name the file to write",
-        file.display()
-    );
-    Ok(())
 }
 
 /// What shows.

@@ -31,6 +31,7 @@ pub(crate) mod manifest;
 pub(crate) mod mirror;
 pub(crate) mod mount;
 pub(crate) mod options;
+mod output;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;

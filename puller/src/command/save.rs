@@ -1,7 +1,7 @@
 //! `strata save`: images of the store into an archive.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result, ensure};
 use strata::copy::{ArchiveKind, Copier, CopyOptions, Source, Target};
 use strata::progress::Progress;
 use strata::store::{Image, Name, Store};
+use strata_oci::output::Output;
 
-use super::export::is_no_directory;
 use super::find::local_image;
+use super::output::{Out, is_no_directory};
 use crate::settings::Settings;
 use crate::show::{ProgressArgs, Work};
 use crate::transport::{TransportArgs, until_interrupted};
@@ -126,11 +127,18 @@ async fn save(
         }
     };
     let absent = Default::default();
-    if let Some(file) = &args.output {
-        let packed = copier.pack(images, file, kind, &absent).await;
-        packed.with_context(|| format!("writing {}", file.display()))?;
-        return Ok(());
-    }
+    let stream: Box<dyn Write + Send> = match &args.output {
+        None => Box::new(io::stdout()),
+        Some(file) => {
+            let writing = || format!("writing {}", file.display());
+            if let Output::File(_) = Output::at(file).with_context(writing)? {
+                let packed = copier.pack(images, file, kind, &absent).await;
+                packed.with_context(writing)?;
+                return Ok(());
+            }
+            Box::new(Out::open(file).with_context(writing)?)
+        }
+    };
     // Blobs are written side by side, each to its place, so a stream comes after them.
     let staging = store.stage()?;
     let file = staging.path().join("archive");
@@ -139,13 +147,12 @@ async fn save(
         .await
         .context("making the archive")?;
     let copied = tokio::task::spawn_blocking(move || {
-        let copied = File::open(&file).and_then(|mut file| io::copy(&mut file, &mut io::stdout()));
+        let mut stream = stream;
+        let copied = File::open(&file).and_then(|mut file| io::copy(&mut file, &mut stream));
         drop(staging);
         copied
     });
-    copied
-        .await?
-        .context("writing the archive to standard output")?;
+    copied.await?.context("writing the archive")?;
     Ok(())
 }
 
