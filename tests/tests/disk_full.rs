@@ -88,11 +88,11 @@ fn fill(path: &Path) {
 fn on_a_full_disk_a_store_is_looked_at_and_what_is_removed_makes_room() {
     let place = Place::new();
     let server = Stratad::start(&place.join("data"));
-    let image = |tag| {
-        let image = Image::new(&[Layer::of(&[Entry::file("big", noise(3, 2_000_000))])]);
-        server.api().push(&image, "app", tag)
+    let image = |number| {
+        let image = Image::new(&[Layer::of(&[Entry::file("big", noise(number, 2_000_000))])]);
+        server.api().push(&image, "app", &format!("v{number}"))
     };
-    let [first, second, third] = ["v1", "v2", "v3"].map(image);
+    let [first, second, third] = [1, 2, 3].map(image);
     let disk = small_disk(&place, "disk", 24);
     let strata = Strata::at(Strata::new(&place).program().to_owned(), disk.join("store"));
     strata.pull(&first);
