@@ -131,7 +131,7 @@ fn signals_end_a_download_at_once_and_tidily() {
         let told = std::time::Instant::now();
         let ran = running.wait();
         assert!(
-            told.elapsed() < Duration::from_secs(6),
+            told.elapsed() < Duration::from_secs(15),
             "{:?}",
             told.elapsed()
         );
@@ -168,7 +168,7 @@ fn signals_end_a_push_at_once_and_the_next_one_sends_the_rest() {
         let told = std::time::Instant::now();
         let ran = running.wait();
         assert!(
-            told.elapsed() < Duration::from_secs(6),
+            told.elapsed() < Duration::from_secs(15),
             "{:?}",
             told.elapsed()
         );
