@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount, mount_remount};
 use serde_json::json;
+use strata_tests::disk::{Disk, unmount};
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
@@ -124,6 +125,32 @@ fn on_a_full_disk_a_store_is_looked_at_and_what_is_removed_makes_room() {
     strata.run(&["system", "check"]).ok();
     let reserve = fs::metadata(strata.root().join("reserve")).expect("made again");
     assert_eq!(reserve.len(), 1 << 20);
+}
+
+#[test]
+fn where_blocks_are_small_the_index_has_room_for_its_memory_before_it_is_opened() {
+    let place = Place::new();
+    let server = Stratad::start(&place.join("data"));
+    let image = Image::new(&[Layer::of(&[Entry::file("some", "x")])]);
+    let reference = server.api().push(&image, "app", "v1");
+    // Of this size, mkfs.ext4 takes blocks of 1 KiB.
+    let disk = Disk::new(&place, "disk", 14);
+    let program = Strata::new(&place).program().to_owned();
+    let strata = Strata::at(program, disk.path().join("store"));
+    strata.pull(&reference);
+    let create = ["create", "--name", "one", &reference, "/program"];
+    strata.run(&create).ok();
+    fill(&disk.path().join("other"));
+    let mut rest = fs::File::create(disk.path().join("rest")).expect("create");
+    while rest.write_all(b"x").is_ok() && rest.metadata().expect("look").len() < 4000 {}
+    drop(rest);
+    // Without, SIGBUS killed one of several dozen.
+    for _ in 0..10 {
+        strata.run(&["images", "-q"]).ok();
+        let reserve = fs::metadata(strata.root().join("reserve")).expect("reserve");
+        assert_eq!(reserve.len(), 768 << 10, "a part of it, once");
+    }
+    unmount(disk.path());
 }
 
 #[test]

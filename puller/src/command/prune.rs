@@ -72,6 +72,7 @@ impl PruneArgs {
             all,
             filters: filters.collect(),
             dry_run: self.dry_run,
+            without: Vec::new(),
         }
     }
 

@@ -109,6 +109,7 @@ fn connect(
     privilege: Privilege,
     ownership: &Ownership,
 ) -> Result<Connection, StoreError> {
+    reserve::before_mapping(root);
     let mut db = Connection::open(root.join("strata.db"))?;
     db.busy_timeout(Duration::from_secs(10))?;
     // What SQLite notes about how much of the log is in the database already is lost when the last process closes it,

@@ -28,6 +28,8 @@ pub struct PruneOptions {
     pub filters: Vec<Filter>,
     /// Only tell what would go.
     pub dry_run: bool,
+    /// Ids of containers that a dry run takes for gone: they would go first.
+    pub without: Vec<String>,
 }
 
 /// How long a broken download is left for whoever asks again, unless all are to go.
@@ -65,6 +67,11 @@ impl Store {
         let lock = self.lock_index()?;
         let mut db = self.db();
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if options.dry_run {
+            for id in &options.without {
+                transaction.execute("DELETE FROM containers WHERE id = ?1", [id])?;
+            }
+        }
         let mut removed = Removed::default();
         let query = "SELECT manifest_digest FROM images WHERE manifest_digest NOT IN
             (SELECT manifest_digest FROM containers) ORDER BY rowid";
@@ -249,6 +256,7 @@ mod tests {
             all,
             filters: filters.collect(),
             dry_run,
+            without: Vec::new(),
         }
     }
 
@@ -333,6 +341,11 @@ mod tests {
             .prune_containers(&options(true, &[], true))
             .expect("dry");
         assert_eq!(told.len(), 1);
+        let mut dry = options(true, &[], true);
+        assert!(store.prune_images(&dry).expect("dry").images.is_empty());
+        dry.without.push(container.id.clone());
+        let told = store.prune_images(&dry).expect("dry");
+        assert_eq!((told.images, told.layers.len()), (vec![used.id.clone()], 2));
         let pruned = store
             .prune_containers(&options(true, &[], false))
             .expect("prune");

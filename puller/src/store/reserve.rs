@@ -20,6 +20,9 @@ const SIZE: u64 = 1024 * 1024;
 const PART: u64 = 256 * 1024;
 /// With fewer bytes free, nothing is set aside.
 const PLENTY: u64 = 4 * SIZE;
+/// A page of memory, and the shared memory of the index with what it may grow by.
+const PAGE: u64 = 4096;
+const SHARED_MEMORY: u64 = 64 * 1024;
 
 /// Bytes that can still be written at `root`, if the file system tells.
 pub(super) fn free(root: &Path) -> Option<u64> {
@@ -54,6 +57,30 @@ fn release(root: &Path) -> bool {
     let file = File::options().write(true).open(&path);
     let cut = file.and_then(|file| file.set_len(left.saturating_sub(PART)));
     left > 0 && cut.is_ok()
+}
+
+/// Makes room for the index's shared memory where it has to be there beforehand. SQLite asks for a byte in each of its
+/// pages; where blocks are smaller than pages, the rest is asked for when it is written to, and the kernel kills a
+/// process for which there is no room then (mmap(2), SIGBUS).
+pub(super) fn before_mapping(root: &Path) {
+    let has_small_blocks = rustix::fs::statvfs(root).is_ok_and(|room| room.f_frsize < PAGE);
+    let seems_full = || free(root).is_some_and(|free| free < SHARED_MEMORY);
+    if has_small_blocks && seems_full() && !can_grow(root) {
+        release(root);
+    }
+}
+
+/// Whether there is room for the shared memory of the index. Root may have more than is free for all, and nobody all
+/// that is free, so only to try tells.
+fn can_grow(root: &Path) -> bool {
+    let try_it = || -> io::Result<()> {
+        let file = File::options().write(true).open(root.join(NAME))?;
+        let length = file.metadata()?.len();
+        let grown = fallocate(&file, FallocateFlags::empty(), length, SHARED_MEMORY);
+        file.set_len(length)?;
+        Ok(grown?)
+    };
+    try_it().is_ok()
 }
 
 /// Does what has to be possible on a full disk, with parts of the reserve as far as it takes them.

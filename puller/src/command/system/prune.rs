@@ -24,7 +24,7 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
-    let options = args.prune.options(args.all)?;
+    let mut options = args.prune.options(args.all)?;
     let warning = match args.all {
         true => {
             "This will remove:\n  - all stopped containers\n  - all images without at least one container \
@@ -42,7 +42,9 @@ pub(super) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     let store = settings.open_store()?;
     let containers = store.prune_containers(&options)?;
     let mut bytes = args.prune.containers(&containers);
-    // Images under containers that would go are not counted in a dry run: they are there.
+    options
+        .without
+        .extend(containers.into_iter().map(|(container, _)| container.id));
     let removed = store.prune_images(&options)?;
     args.prune.images(&removed);
     bytes += removed.freed;
