@@ -165,10 +165,22 @@ pub fn create_dir_durably(path: &Path) -> io::Result<()> {
 /// Makes a directory; `false` when it was there.
 fn create_dir(path: &Path) -> io::Result<bool> {
     match fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => Ok(true),
+        Ok(()) => disinherit(path).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Takes from a new directory what it has of the one that it is in, and would hand on: a group, set-group-id, ACLs.
+fn disinherit(path: &Path) -> io::Result<()> {
+    let directory = File::open(path)?;
+    rustix::fs::fchown(&directory, None, Some(rustix::process::getegid()))?;
+    rustix::fs::fchmod(&directory, rustix::fs::Mode::RWXU)?;
+    for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+        // There is none, or the file system has no such thing.
+        let _ = rustix::fs::fremovexattr(&directory, acl);
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable (fsync(2): a file's fsync does not cover its name).
@@ -201,6 +213,38 @@ mod tests {
         assert_eq!(seen, std::slice::from_ref(&digest));
         assert_eq!(cas.remove(&digest).expect("remove"), Some(5));
         assert_eq!(cas.remove(&digest).expect("remove again"), None);
+    }
+
+    #[test]
+    fn a_new_directory_has_nothing_of_the_one_that_it_is_in() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mode = |path: &Path| fs::metadata(path).expect("look").permissions().mode() & 0o7777;
+        let shared = fs::Permissions::from_mode(0o2775);
+        fs::set_permissions(dir.path(), shared).expect("chmod");
+        let entry = |tag: u16, id: u32| {
+            let (tag, rights) = (tag.to_le_bytes(), 7_u16.to_le_bytes());
+            [&tag[..], &rights, &id.to_le_bytes()].concat()
+        };
+        let entries = [
+            (1, u32::MAX),
+            (2, 1000),
+            (4, u32::MAX),
+            (0x10, u32::MAX),
+            (0x20, u32::MAX),
+        ];
+        let mut acl = 2_u32.to_le_bytes().to_vec();
+        acl.extend(entries.into_iter().flat_map(|(tag, id)| entry(tag, id)));
+        let (name, flags) = ("system.posix_acl_default", rustix::fs::XattrFlags::empty());
+        // Not every file system has them.
+        let has_acl = rustix::fs::setxattr(dir.path(), name, &acl, flags).is_ok();
+        let new = dir.path().join("new");
+        create_dir_durably(&new).expect("make");
+        assert_eq!(mode(&new), 0o700);
+        let found = rustix::fs::getxattr(&new, name, &mut [0_u8; 100]);
+        assert!(found.is_err(), "{has_acl}");
+        create_dir_durably(&new).expect("is there");
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn an_image_is_mounted_several_times_at_once() {
         .strata
         .run(&["rmi", &reference])
         .refused()
-        .says("uses it");
+        .says("uses it: end it first with `strata umount");
     scene.strata.run(&["umount", &reference]).ok();
     assert_eq!(listed(&scene), 0);
     scene.assert_no_containers();

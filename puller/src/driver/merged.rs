@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use crate::layer::XattrNamespace;
+use crate::layer::{XattrNamespace, is_of_the_machine};
 
 /// fuse-overlayfs also marks what a container removed as image layers do (image-spec, layer.md, "Whiteouts"): a
 /// name behind this; no layer that was unpacked has such names.
@@ -276,13 +276,13 @@ pub(super) fn open_beneath(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Errno
     }
 }
 
-/// All attributes of a name in a directory, which is not followed; of the directory itself for no name.
+/// All attributes but the machine's of a name in a directory, which is not followed; of the directory itself for no name.
 fn all_xattrs(directory: BorrowedFd, name: &[u8]) -> io::Result<Xattrs> {
     let path = in_directory(directory, name);
     read_xattrs(
         |buffer| rustix::fs::llistxattr(path.as_slice(), buffer),
         |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer),
-        |_| true,
+        |name| !is_of_the_machine(name),
     )
 }
 

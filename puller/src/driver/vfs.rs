@@ -248,16 +248,7 @@ impl<'a> Copy<'a> {
         }
         let path = in_directory(to.as_fd(), name);
         for (name, value) in xattrs {
-            match rustix::fs::lsetxattr(
-                path.as_slice(),
-                name.as_slice(),
-                value,
-                XattrFlags::empty(),
-            ) {
-                // Labels belong to the machine's policy.
-                Err(Errno::NOTSUP | Errno::PERM) if name == b"security.selinux" => {}
-                set => set?,
-            }
+            rustix::fs::lsetxattr(path.as_slice(), name.as_slice(), value, XattrFlags::empty())?;
         }
         let time = |seconds, nanoseconds| Timespec {
             tv_sec: seconds,

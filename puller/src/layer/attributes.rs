@@ -16,6 +16,12 @@ const SET_ID: u32 = 0o6000;
 /// Extended attributes: name and value.
 pub(super) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Whether an attribute belongs to the machine and not to the image: a policy's label, and XFS's own form of an ACL,
+/// which it shows beside the one that everybody knows (`trusted.SGI_ACL_FILE`, fs/xfs/xfs_xattr.c).
+pub(crate) fn is_of_the_machine(name: &[u8]) -> bool {
+    name == b"security.selinux" || name.starts_with(b"trusted.SGI_")
+}
+
 /// What an entry says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Metadata {
@@ -24,6 +30,24 @@ pub(super) struct Metadata {
     pub(super) gid: u32,
     pub(super) mtime: Time,
     pub(super) xattrs: Xattrs,
+}
+
+impl Metadata {
+    /// The permissions that an ACL of this entry says: its group's are those of the mask (acl(5), "CORRESPONDENCE
+    /// BETWEEN ACL ENTRIES AND FILE PERMISSION BITS"; the bytes are those of `linux/posix_acl_xattr.h`).
+    pub(super) fn acl_mode(&self) -> Option<u32> {
+        let own = |(name, _): &&(Vec<u8>, Vec<u8>)| name == b"system.posix_acl_access";
+        let (_, acl) = self.xattrs.iter().rev().find(own)?;
+        let entries = acl.strip_prefix(&2_u32.to_le_bytes())?.chunks_exact(8);
+        let of = |tag: u16| {
+            let mut found = entries
+                .clone()
+                .filter(|entry| entry[..2] == tag.to_le_bytes());
+            found.next().map(|entry| u32::from(entry[2] & 7))
+        };
+        let (owner, group, mask, other) = (of(0x01)?, of(0x04)?, of(0x10), of(0x20)?);
+        Some(owner << 6 | mask.unwrap_or(group) << 3 | other)
+    }
 }
 
 /// What the thread that writes has of its own.
@@ -142,8 +166,7 @@ impl Attributes {
         set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
     ) -> Result<(), LayerError> {
         for (name, value) in &metadata.xattrs {
-            // Labels belong to the machine's policy, not to the image.
-            if name == b"security.selinux" {
+            if is_of_the_machine(name) {
                 continue;
             }
             match set(&escaped(self.namespace, name), value) {

@@ -85,7 +85,8 @@ impl<R: BufRead> Extractor<'_, R> {
             None => {
                 let (kind, mode) = (FileType::CharacterDevice, Mode::empty());
                 rustix::fs::mknodat(parent.as_ref(), last, kind, mode, 0).map_err(failed(
-                    "make the whiteout (Linux 5.8 is needed without privilege)",
+                    "make the whiteout (Linux 5.8 is needed without privilege, and a store that is not on an overlay file \
+                     system: `--root` on a volume)",
                 ))?;
                 if !holding.contains(&parent.path) {
                     self.tree.hold(&parent.path)?;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{Attributes, Metadata, Thread, Xattrs};
+use super::attributes::{Attributes, Metadata, Thread, Xattrs, is_of_the_machine};
 use super::error::LayerError;
 use super::meta::LayerMeta;
 use super::name;
@@ -61,6 +61,11 @@ pub fn unlike_mended(
                 "directory /{shown} has another mode, owner, time or attributes"
             ));
         }
+        if has_marks(&directory, options.xattrs)
+            .map_err(there.failed("read the attributes of", path))?
+        {
+            differences.push(format!("directory /{shown} has a mark of overlayfs"));
+        }
         let entries = Dir::read_from(&directory).map_err(there.failed("read", path))?;
         for entry in entries {
             let entry = entry.map_err(there.failed("read", path))?;
@@ -80,7 +85,7 @@ fn is_alike(wanted: &Metadata, found: &Metadata, options: &UnpackOptions) -> boo
     let owner = options.ownership.of(wanted.uid, wanted.gid);
     let attributes = |metadata: &Metadata| -> BTreeSet<(Vec<u8>, Vec<u8>)> {
         let own = metadata.xattrs.iter();
-        own.filter(|(name, _)| name != b"security.selinux")
+        own.filter(|(name, _)| !is_of_the_machine(name))
             .cloned()
             .collect()
     };
@@ -226,6 +231,18 @@ fn xattrs(directory: &OwnedFd, namespace: XattrNamespace) -> Result<Xattrs, Errn
         found.push((own, buffer[..length].to_vec()));
     }
     Ok(found)
+}
+
+/// Whether overlayfs takes an attribute for a mark of its own.
+fn has_marks(directory: &OwnedFd, namespace: XattrNamespace) -> Result<bool, Errno> {
+    let mut buffer = vec![0; 1 << 16];
+    let length = match rustix::fs::flistxattr(directory, &mut buffer) {
+        Err(Errno::NOTSUP) => return Ok(false),
+        listed => listed?,
+    };
+    let escape = [namespace.overlay(), b"overlay."].concat();
+    let mut names = buffer[..length].split(|byte| *byte == 0);
+    Ok(names.any(|name| name.starts_with(namespace.overlay()) && !name.starts_with(&escape)))
 }
 
 /// A directory as the stack shows it.

@@ -38,6 +38,7 @@ mod verify;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use attributes::is_of_the_machine;
 pub use dedup::{Duplicates, Shared, Sharing};
 pub use error::{LayerError, Refusal};
 pub use mend::{hides_everything_below, mend_parents, unlike_mended};

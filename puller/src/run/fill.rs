@@ -16,6 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::sys::mode;
+use crate::layer::is_of_the_machine;
 
 /// xattr(7): neither a list of names nor a value can be longer.
 const MAX_XATTR: usize = 1 << 16;
@@ -207,6 +208,9 @@ fn dress(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> io::Result<()> {
         let Ok(length) = rustix::fs::fgetxattr(from, name, &mut value) else {
             continue;
         };
+        if is_of_the_machine(name) {
+            continue;
+        }
         match rustix::fs::fsetxattr(to, name, &value[..length], XattrFlags::empty()) {
             // What the volume's file system or a user namespace has no place for.
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::INVAL) => {}

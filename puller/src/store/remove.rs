@@ -187,21 +187,27 @@ fn refuse_used(db: &Connection, name: &str, manifest: &str) -> Result<(), StoreE
     if !db.table_exists(None, "containers")? {
         return Ok(());
     }
-    let query = "SELECT id, name FROM containers WHERE manifest_digest = ?1 LIMIT 1";
-    let container: Option<(String, Option<String>)> = db
+    let query =
+        "SELECT id, name, kind FROM containers WHERE manifest_digest = ?1 ORDER BY kind LIMIT 1";
+    let container: Option<(String, Option<String>, String)> = db
         .query_row(query, params![manifest], |row| {
-            Ok((row.get(0)?, row.get(1)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })
         .optional()?;
-    let Some((id, container)) = container else {
+    let Some((id, container, kind)) = container else {
         return Ok(());
     };
     let short: String = id.chars().take(12).collect();
     let called = container.unwrap_or_else(|| short.clone());
     Err(StoreError::Conflict {
         name: name.to_owned(),
-        reason: format!(
-            "container {called} ({short}) uses it: remove it first with `strata rm {called}`"
-        ),
+        reason: match &*kind {
+            "container" => format!(
+                "container {called} ({short}) uses it: remove it first with `strata rm {called}`"
+            ),
+            kind => format!(
+                "{kind} {called} ({short}) uses it: end it first with `strata umount {called}`"
+            ),
+        },
     })
 }

@@ -159,4 +159,9 @@ fn owners_and_attributes_come_along_but_overlayfs_marks_do_not() {
     assert!(!place.is_opaque("a"));
     let own = place.xattr("a", "trusted.overlay.overlay.opaque");
     assert_eq!(own.as_deref(), Some(&b"n"[..]));
+    let unlike = || unlike_mended(&stack, &place.layer(), &options()).expect("sound layers");
+    assert_eq!(unlike(), [""; 0]);
+    let (path, mark) = (place.at("a"), "trusted.overlay.opaque");
+    rustix::fs::setxattr(&path, mark, b"y", rustix::fs::XattrFlags::empty()).expect("a mark");
+    assert_eq!(unlike(), ["directory /a has a mark of overlayfs"]);
 }

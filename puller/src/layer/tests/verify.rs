@@ -132,6 +132,69 @@ fn a_changed_time_or_owner_is_found_and_the_content_is_proven_all_the_same() {
 }
 
 #[test]
+fn parts_of_a_second_count_as_far_as_a_file_system_may_keep_them() {
+    let tar = Tar::new()
+        .pax(&[("mtime", b"1700000000.123456789")])
+        .file("file", "x")
+        .end();
+    let (place, meta) = unpacked(&tar);
+    let found = |nanoseconds| {
+        let file = fs::File::options().write(true).open(place.at("file"));
+        let since = std::time::Duration::new(1_700_000_000, nanoseconds);
+        let time = std::time::UNIX_EPOCH + since;
+        file.expect("open").set_modified(time).expect("time");
+        verify(&place.layer(), &meta.diff_id, &options(), &|_| {}).problems
+    };
+    for kept in [123_456_789, 123_456_700, 123_456_000, 123_000_000, 0] {
+        assert_eq!(found(kept), [""; 0], "{kept}");
+    }
+    for other in [123_456_788, 123_456_790, 900_000_000, 1] {
+        let problems = found(other);
+        assert!(problems[0].contains("was changed at"), "{problems:?}");
+    }
+}
+
+#[test]
+fn an_acl_has_the_last_word_on_permissions() {
+    if !is_root() {
+        return;
+    }
+    let acl = |entries: &[(u16, u16, u32)]| {
+        let entries = entries.iter().flat_map(|(tag, rights, id)| {
+            let id = id.to_le_bytes();
+            [tag.to_le_bytes(), rights.to_le_bytes()]
+                .concat()
+                .into_iter()
+                .chain(id)
+        });
+        let version = 2_u32.to_le_bytes();
+        version.into_iter().chain(entries).collect::<Vec<u8>>()
+    };
+    const ANY: u32 = u32::MAX;
+    let masked = acl(&[
+        (1, 6, ANY),
+        (2, 7, 1000),
+        (4, 4, ANY),
+        (0x10, 7, ANY),
+        (0x20, 4, ANY),
+    ]);
+    let minimal = acl(&[(1, 6, ANY), (4, 4, ANY), (0x20, 0, ANY)]);
+    for (acl, mode) in [(masked, 0o674), (minimal, 0o640)] {
+        let tar = Tar::new()
+            .pax(&[("SCHILY.xattr.system.posix_acl_access", &acl)])
+            .file("file", "x")
+            .end();
+        let (place, meta) = unpacked(&tar);
+        let problems = || verify(&place.layer(), &meta.diff_id, &options(), &|_| {}).problems;
+        assert_eq!(place.mode("file"), mode);
+        assert_eq!(problems(), [""; 0]);
+        let mode = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(place.at("file"), mode).expect("chmod");
+        assert!(problems()[0].contains("file has mode 0777, not 0644"));
+    }
+}
+
+#[test]
 fn a_record_that_is_gone_or_cut_or_altered_is_found() {
     let record = |place: &Place| place.layer().join("record.zst");
     let gone = found(|place| fs::remove_file(record(place)).expect("remove"));

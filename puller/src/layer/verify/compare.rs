@@ -8,11 +8,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::super::attributes::{Metadata, Xattrs, escaped};
+use super::super::attributes::{Metadata, Xattrs, escaped, is_of_the_machine};
 use super::super::meta::escape;
 use super::super::model::{Model, Node, What};
 use super::super::name;
 use super::super::options::{Ownership, UnpackOptions};
+use super::super::tar::Time;
 use super::super::tree;
 use super::Verdict;
 
@@ -157,8 +158,10 @@ impl Comparison<'_> {
         } = node.metadata;
         let is_link = matches!(node.what, What::Symlink(_));
         let has = stat.st_mode & 0o7777;
-        if !is_link && has != mode & 0o7777 {
-            let mode = mode & 0o7777;
+        let mode = mode & 0o7777;
+        // Set last, the ACL has the last word, where it could be set.
+        let acl = node.metadata.acl_mode().map(|acl| mode & 0o7000 | acl);
+        if !is_link && has != mode && Some(has) != acl {
             self.verdict
                 .problem(|| format!("{} has mode {has:04o}, not {mode:04o}", shown(path)));
         }
@@ -173,10 +176,13 @@ impl Comparison<'_> {
         }
         // Beyond these years a file system keeps another time than it was given.
         let kept = i32::try_from(mtime.seconds).is_ok();
-        if kept && stat.st_mtime != mtime.seconds {
-            let (has, wanted) = (stat.st_mtime, mtime.seconds);
+        let found = Time {
+            seconds: stat.st_mtime,
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        };
+        if kept && !is_kept_as(mtime, found) {
             self.verdict.problem(|| {
-                let (has, wanted) = (moment(has), moment(wanted));
+                let (has, wanted) = (moment(found), moment(mtime));
                 format!("{} was changed at {has}, not {wanted}", shown(path))
             });
         }
@@ -208,6 +214,9 @@ impl Comparison<'_> {
         }
         let plain = matches!(node.what, What::File(_) | What::Directory { .. });
         let ours = |name: &[u8]| {
+            if is_of_the_machine(name) {
+                return false;
+            }
             let spaces: [&[u8]; 4] = [b"user.", b"trusted.", b"system.", b"security.capability"];
             spaces.iter().any(|space| name.starts_with(space))
         };
@@ -328,9 +337,17 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
-fn moment(seconds: i64) -> String {
+/// Whether a file system that was given one time may show the other: some keep fewer digits.
+fn is_kept_as(given: Time, found: Time) -> bool {
+    let (wanted, has) = (given.nanoseconds, found.nanoseconds);
+    let mut grains = (0..=9).map(|digits| 10_u32.pow(digits));
+    given.seconds == found.seconds && grains.any(|grain| has == wanted - wanted % grain)
+}
+
+fn moment(at: Time) -> String {
     use time::format_description::well_known::Rfc3339;
-    let time = time::OffsetDateTime::from_unix_timestamp(seconds);
+    let nanoseconds = i128::from(at.seconds) * 1_000_000_000 + i128::from(at.nanoseconds);
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(nanoseconds);
     let text = time.ok().and_then(|time| time.format(&Rfc3339).ok());
-    text.unwrap_or_else(|| seconds.to_string())
+    text.unwrap_or_else(|| at.seconds.to_string())
 }

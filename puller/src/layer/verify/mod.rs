@@ -2,12 +2,11 @@
 //!
 //! Two proofs at once, in one pass over the files. The archive is written again from the record and
 //! hashed: its digest covers every byte of every file. And its entries, read as they pass, say what
-//! the tree has to be: type, size, mode, owner, time in whole seconds, link target, device number,
+//! the tree has to be: type, size, mode, owner, time as far as file systems keep it, link target, device number,
 //! extended attributes, which names are the same file, whiteouts and opaque marks, nothing missing
 //! and nothing more.
 //!
-//! Not looked at: access and change times, parts of seconds (file systems keep fewer digits than
-//! archives), `security.*` attributes but capabilities (they belong to the machine), and, where owners
+//! Not looked at: access and change times, `security.*` attributes but capabilities (they belong to the machine), and, where owners
 //! cannot be kept, owners and the attributes that need privilege.
 
 mod compare;
