@@ -1,4 +1,4 @@
-//! A real file system (ext4) on a disk of a test's own, whose power can be cut: what is in the file behind the loop
+//! A real file system (ext4 or XFS) on a disk of a test's own, whose power can be cut: what is in the file behind the loop
 //! device then is what had reached the disk, and nothing else.
 //!
 //! The kernel keeps what programs write in memory and writes it some time later, or when it is told to (syncfs(2),
@@ -33,28 +33,41 @@ pub fn unmount(path: &Path) {
 
 /// The file system, mounted; it goes with the place that it is in.
 pub struct Disk {
+    kind: &'static str,
     file: PathBuf,
     mount: PathBuf,
     cuts: u32,
 }
 
 impl Disk {
-    /// Makes one of so many megabytes, empty.
+    /// Makes one with ext4 of so many megabytes, empty.
     #[track_caller]
     pub fn new(place: &Place, name: &str, megabytes: u64) -> Self {
+        let options = ["-q", "-F", "-E", "lazy_itable_init=0,nodiscard"];
+        Self::of("ext4", &options, place, name, megabytes)
+    }
+
+    /// Makes one with XFS, which has no smaller ones.
+    #[track_caller]
+    pub fn xfs(place: &Place, name: &str) -> Self {
+        Self::of("xfs", &["-q"], place, name, 320)
+    }
+
+    #[track_caller]
+    fn of(kind: &'static str, options: &[&str], place: &Place, name: &str, megabytes: u64) -> Self {
         need_root();
         // The disk itself is in memory, so that all this is quick.
         let memory = place.dir(&format!("{name}.memory"));
         mount("tmpfs", &memory, "tmpfs", MountFlags::empty(), None).expect("mount a tmpfs");
         let disk = Self {
+            kind,
             file: memory.join("disk"),
             mount: place.dir(name),
             cuts: 0,
         };
         let file = File::create_new(&disk.file).expect("make a file");
         file.set_len(megabytes << 20).expect("set its size");
-        let options = ["-q", "-F", "-E", "lazy_itable_init=0,nodiscard"];
-        run(Command::new(tool("mkfs.ext4"))
+        run(Command::new(tool(&format!("mkfs.{kind}")))
             .args(options)
             .arg(&disk.file))
         .ok();
@@ -64,7 +77,7 @@ impl Disk {
 
     fn attach(&self) {
         let mut mount = Command::new(tool("mount"));
-        mount.args(["-t", "ext4", "-o", "loop"]);
+        mount.args(["-t", self.kind, "-o", "loop"]);
         run(mount.arg(&self.file).arg(&self.mount)).ok();
     }
 

@@ -1,14 +1,16 @@
 //! `strata system check`: damage of every kind is found and said, and repaired from where the image came from.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use serde_json::Value;
 use strata_tests::command::{Ran, Running, wait_for_process};
+use strata_tests::disk::Disk;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::scene::{Scene, shell_image};
+use strata_tests::strata::Strata;
 use strata_tests::trial::noise;
 
 /// Two layers with files, links, attributes and whiteouts.
@@ -329,5 +331,61 @@ fn what_mends_a_stack_is_compared_with_its_layers_and_made_again_when_nothing_sh
         s.strata.run(&["umount", &shown]).ok();
         s.strata.run(&["system", "check", "--repair"]).ok();
         assert_eq!(mounted("p/q/two"), "2", "{problem}");
+    }
+}
+
+#[test]
+fn where_a_store_is_leaves_no_trace_in_what_it_shows() {
+    let s = Scene::new();
+    // Linux' uapi/linux/posix_acl_xattr.h: tag, rights and id of each entry.
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    let any = u32::MAX;
+    for (tag, rights, id) in [
+        (1, 6, any),
+        (2, 7, 1000),
+        (4, 4, any),
+        (16, 7, any),
+        (32, 4, any),
+    ] {
+        acl.extend(u16::to_le_bytes(tag));
+        acl.extend(u16::to_le_bytes(rights));
+        acl.extend(u32::to_le_bytes(id));
+    }
+    let low = [
+        Entry::dir("a/"),
+        Entry::file("a/shared", "x")
+            .mode(0o674)
+            .xattr("system.posix_acl_access", &acl),
+    ];
+    let image = Image::new(&[Layer::of(&low), Layer::of(&[Entry::file("a/new", "x")])]);
+    let reference = s.push(&image, "v1");
+    let disk = Disk::xfs(&s.place, "xfs");
+    let shared = disk.path().join("shared");
+    fs::create_dir(&shared).expect("make");
+    std::os::unix::fs::chown(&shared, None, Some(4242)).expect("chown");
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2775)).expect("chmod");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&shared, "system.posix_acl_default", &acl, flags).expect("an ACL");
+    for driver in ["overlay", "vfs"] {
+        let strata = Strata::at(s.strata.program().to_owned(), shared.join(driver));
+        strata.pull(&reference);
+        let mounted = strata.run(&["--driver", driver, "mount", "--ro", &reference]);
+        let mounted = PathBuf::from(mounted.ok().out());
+        for path in ["", "a", "a/new"] {
+            let path = mounted.join(path);
+            assert_eq!(fs::metadata(&path).expect("look").gid(), 0, "{path:?}");
+            let mut names = vec![0; 1000];
+            let length = rustix::fs::listxattr(&path, &mut names).expect("list");
+            let names = String::from_utf8_lossy(&names[..length]).into_owned();
+            assert!(!names.contains("acl"), "{driver} {path:?}: {names}");
+        }
+        strata.run(&["system", "check"]).ok();
+        let exported = strata.run(&["export", &reference]).ok().stdout;
+        let exported = String::from_utf8_lossy(&exported).into_owned();
+        assert!(exported.contains("SCHILY.xattr.system.posix_acl_access"));
+        assert!(!exported.contains("SGI_ACL"), "{driver}");
+        strata
+            .run(&["umount", mounted.to_str().expect("text")])
+            .ok();
     }
 }

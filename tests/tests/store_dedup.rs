@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use strata_tests::command::{run, tool};
-use strata_tests::disk::unmount;
+use strata_tests::disk::{Disk, unmount};
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::scene::{Scene, shell_layer};
@@ -161,16 +161,8 @@ fn blocks_are_shared_where_the_file_system_can_and_elsewhere_it_says_so() {
     let s = Scene::new();
     let [_, image] = versions();
     let reference = s.push(&image, "v2");
-    let disk = s.place.join("disk");
-    let file = fs::File::create(&disk).expect("create");
-    file.set_len(320 << 20).expect("grow");
-    run(Command::new(tool("mkfs.xfs")).arg("-q").arg(&disk)).ok();
-    let at = s.place.dir("xfs");
-    run(Command::new(tool("mount"))
-        .args(["-o", "loop"])
-        .arg(&disk)
-        .arg(&at))
-    .ok();
+    let disk = Disk::xfs(&s.place, "xfs");
+    let at = disk.path().to_owned();
     let strata = Strata::at(s.strata.program().to_owned(), at.join("store"));
     strata.pull(&reference);
     let mounted = strata.run(&["mount", &reference]).ok().out();

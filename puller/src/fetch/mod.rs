@@ -17,6 +17,7 @@ mod writeback;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -303,6 +304,18 @@ async fn config_bytes(
     Ok(bytes.await?.to_vec())
 }
 
+/// Tells the thread that waits for others that nobody waits for it any more.
+#[derive(Default)]
+struct Asked {
+    unwanted: Arc<AtomicBool>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.unwanted.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Claims all of the image's layers: what is here stays here, what is not is ours to fetch. What another
 /// process brought while this one waited is not missing any more.
 async fn claim(
@@ -311,8 +324,10 @@ async fn claim(
     progress: &Arc<dyn Progress>,
 ) -> Result<Vec<LayerClaim>, PullError> {
     let diff_ids: Vec<Digest> = layers.iter().map(|l| l.diff_id.clone()).collect();
-    let owned = store.clone();
-    let mut claiming = tokio::task::spawn_blocking(move || owned.claim_layers(&diff_ids));
+    let (owned, asked) = (store.clone(), Asked::default());
+    let unwanted = asked.unwanted.clone();
+    let mut claiming =
+        tokio::task::spawn_blocking(move || owned.claim_layers_unless(&diff_ids, &unwanted));
     let patience = Duration::from_millis(500);
     let claimed = match tokio::time::timeout(patience, &mut claiming).await {
         Ok(claimed) => claimed,

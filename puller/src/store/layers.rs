@@ -1,6 +1,8 @@
 //! Layers on disk: who has them, who works on them, and the stacks they make.
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -54,30 +56,45 @@ impl Store {
     /// ours to fetch. Blocks while another process fetches one of them, and reuses it then. Keep the
     /// claims until the image is published. Repeated digests are claimed once.
     pub fn claim_layers(&self, diff_ids: &[Digest]) -> Result<Vec<LayerClaim>, StoreError> {
+        self.claim_layers_unless(diff_ids, &AtomicBool::new(false))
+    }
+
+    /// [`Store::claim_layers`], until somebody says that nobody wants them any more.
+    ///
+    /// # Errors
+    /// Also that: as an I/O error of the kind `Interrupted`.
+    pub fn claim_layers_unless(
+        &self,
+        diff_ids: &[Digest],
+        unwanted: &AtomicBool,
+    ) -> Result<Vec<LayerClaim>, StoreError> {
         let mut diff_ids = diff_ids.to_vec();
         // The same order everywhere: two pulls never wait for each other.
         diff_ids.sort();
         diff_ids.dedup();
-        diff_ids.into_iter().map(|d| self.claim(d)).collect()
+        let claims = diff_ids.into_iter().map(|d| self.claim(d, unwanted));
+        claims.collect()
     }
 
-    fn claim(&self, diff_id: Digest) -> Result<LayerClaim, StoreError> {
+    fn claim(&self, diff_id: Digest, unwanted: &AtomicBool) -> Result<LayerClaim, StoreError> {
+        let path = self.lock_path(diff_id.hex());
+        let failed = |error| StoreError::io("lock", &path)(error);
         let mut pause = SHORTEST;
-        loop {
-            // Waits while another process fetches it.
-            if let Some(lock) = self.hold_layer(&diff_id)?
+        while !unwanted.load(Ordering::Relaxed) {
+            let held = FileLock::try_shared(&path).map_err(failed)?;
+            if let Some(lock) = held
+                && self.has_layer(&diff_id)?
                 && self.is_in_place(&diff_id)?
             {
                 return Ok(LayerClaim {
                     diff_id,
                     present: true,
-                    _lock: lock,
+                    _lock: LayerLock { _lock: lock },
                 });
             }
-            // And never for those who hold it, as long as the rest of their image takes: it is here by then.
-            let path = self.lock_path(diff_id.hex());
-            let lock = FileLock::try_exclusive(&path).map_err(StoreError::io("lock", &path))?;
-            if let Some(lock) = lock
+            // Whoever holds it, perhaps as long as the rest of an image takes, is not waited for: it is here by then.
+            let held = FileLock::try_exclusive(&path).map_err(failed)?;
+            if let Some(lock) = held
                 && (!self.has_layer(&diff_id)? || !self.is_in_place(&diff_id)?)
             {
                 return Ok(LayerClaim {
@@ -89,6 +106,7 @@ impl Store {
             thread::sleep(pause);
             pause = LONGEST.min(pause * 2);
         }
+        Err(failed(io::ErrorKind::Interrupted.into()))
     }
 
     /// Whether the tree of a layer that has a row is there: people remove what they should not. Nothing of it is read.
@@ -145,7 +163,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use std::sync::Barrier;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
     use super::*;
@@ -202,6 +220,27 @@ mod tests {
                 "the second reuses what the first brought"
             );
         });
+    }
+
+    #[test]
+    fn who_waits_can_be_told_that_nobody_wants_it_any_more() {
+        let fixture = Fixture::new();
+        let wanted = [meta("x").diff_id];
+        let claims = fixture.open().claim_layers(&wanted).expect("claims");
+        let unwanted = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let other = || fixture.open().claim_layers_unless(&wanted, &unwanted);
+            let other = scope.spawn(other);
+            thread::sleep(Duration::from_millis(50));
+            assert!(!other.is_finished());
+            unwanted.store(true, Ordering::Relaxed);
+            let error = other.join().expect("join").expect_err("not claimed");
+            assert!(
+                matches!(error, StoreError::Io { what: "lock", .. }),
+                "{error}"
+            );
+        });
+        drop(claims);
     }
 
     #[test]

@@ -39,15 +39,24 @@ impl FileLock {
 
     /// Takes the lock if nobody else holds it.
     pub(crate) fn try_exclusive(path: &Path) -> io::Result<Option<Self>> {
-        match attempt(path, FlockOperation::NonBlockingLockExclusive) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            other => other,
-        }
+        unless_held(attempt(path, FlockOperation::NonBlockingLockExclusive))
+    }
+
+    /// Takes the lock if nobody holds it exclusively.
+    pub(crate) fn try_shared(path: &Path) -> io::Result<Option<Self>> {
+        unless_held(attempt(path, FlockOperation::NonBlockingLockShared))
     }
 
     /// Lets go of an exclusive lock and removes its file.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(&self.path)
+    }
+}
+
+fn unless_held(attempt: io::Result<Option<FileLock>>) -> io::Result<Option<FileLock>> {
+    match attempt {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        other => other,
     }
 }
 
