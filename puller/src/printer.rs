@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::show::{json, screen};
+use crate::transport::Interrupted;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -77,6 +78,9 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
     // Whatever part of the work notices it.
     if is_of_a_full_disk(error.as_ref()) {
         return ExitCode::from(1);
+    }
+    if let Some(interrupted) = error.downcast_ref::<Interrupted>() {
+        return interrupted.code;
     }
     let unexpected = error.chain().find_map(|cause| {
         if let Some(store) = cause.downcast_ref::<StoreError>() {
@@ -260,6 +264,13 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupted_pull_ends_as_its_signal_has_it() {
+        let (image, code) = ("app".to_owned(), ExitCode::from(130));
+        let error = anyhow::Error::new(Interrupted { image, code }).context("mounting");
+        assert_eq!(exit_code(&error), ExitCode::from(130));
+    }
 
     #[test]
     fn a_cause_is_told_once() {

@@ -198,6 +198,15 @@ pub(crate) fn reference(text: &str) -> Result<Reference> {
     })
 }
 
+/// A signal ended a pull that something else needed.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted while pulling {image}")]
+pub(crate) struct Interrupted {
+    pub(crate) image: String,
+    /// What a shell gives for the signal.
+    pub(crate) code: ExitCode,
+}
+
 /// Runs a transfer to its end; SIGINT and SIGTERM end it cleanly, with the exit code that a shell gives
 /// for them.
 pub(crate) fn until_interrupted<T>(

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rusqlite::Connection;
-use strata_tests::command::Ran;
+use strata_tests::command::{Ran, run, tool};
+use strata_tests::disk::unmount;
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::scene::{Scene, shell_image};
@@ -204,4 +206,26 @@ fn a_row_that_names_nothing_is_in_nobodys_way() {
     s.strata.run(&["images"]).ok();
     shows_both(&s, &reference);
     s.strata.run(&["system", "check"]).ok();
+}
+
+#[test]
+fn a_store_that_cannot_be_written_to_says_what_to_do() {
+    let (s, reference) = used();
+    let mount = |options: &[&str]| {
+        let mut mount = Command::new(tool("mount"));
+        run(mount.args(options).arg(s.strata.root())).ok();
+    };
+    let root = s.strata.root().to_str().expect("text");
+    mount(&["--bind", root]);
+    mount(&["-o", "remount,bind,ro"]);
+    for args in [
+        &["images"][..],
+        &["save", &reference],
+        &["pull", &reference],
+    ] {
+        let ran = s.strata.run(args).refused();
+        ran.says("mounted read-only: remount it for writing");
+    }
+    unmount(s.strata.root());
+    s.strata.run(&["images"]).ok();
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use oci_distribution::Reference;
 use serde_json::json;
 use strata::config::Source;
@@ -16,7 +16,7 @@ use super::find::not_fetched;
 use crate::printer;
 use crate::settings::Settings;
 use crate::show::{ProgressArgs, Show, Work};
-use crate::transport::{TransportArgs, full_names, reference, until_interrupted};
+use crate::transport::{Interrupted, TransportArgs, full_names, reference, until_interrupted};
 
 /// Fetch images, only the layers that are missing here
 #[derive(clap::Args)]
@@ -189,6 +189,9 @@ pub(crate) fn always(
             printer::message(format_args!("{full}: {text}"));
             Ok(report.image)
         }
-        Err(_) => bail!("interrupted while pulling {name}"),
+        Err(code) => {
+            let image = name.to_owned();
+            Err(Interrupted { image, code }.into())
+        }
     }
 }

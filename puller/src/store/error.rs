@@ -35,6 +35,15 @@ pub enum StoreError {
         /// The store's directory.
         root: PathBuf,
     },
+    /// Whoever uses a store locks it and writes to its index, also to read.
+    #[error(
+        "the store at {root} is on a file system that is mounted read-only: remount it for writing, or copy the store \
+         to another", root = root.display()
+    )]
+    ReadOnly {
+        /// The store's directory.
+        root: PathBuf,
+    },
     /// There is no room for the files that the index needs beside it.
     #[error("the index of the store at {root} cannot be opened: No space left on device", root = root.display())]
     NoRoom {

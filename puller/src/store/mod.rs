@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
+use rustix::fs::StatVfsMountFlags;
 use strata_oci::cas::create_dir_durably;
 use strata_oci::digest::Digest;
 
@@ -203,6 +204,11 @@ fn ownership(privilege: Privilege) -> Result<Ownership, StoreError> {
 /// mistyped `--root` does not strew directories over someone's home.
 fn make_root(root: &Path) -> Result<(), StoreError> {
     if root.join("strata.db").exists() {
+        let mounted = rustix::fs::statvfs(root);
+        if mounted.is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+            let root = root.to_owned();
+            return Err(StoreError::ReadOnly { root });
+        }
         return Ok(());
     }
     if let Some(parent) = root.parent() {
