@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::json;
-use strata_tests::command::Ran;
+use strata_tests::command::{Ran, run_with_input, tool};
 use strata_tests::entry::Entry;
 use strata_tests::image::{Image, Layer};
 use strata_tests::place::Place;
@@ -186,6 +188,36 @@ fn a_user_pushes_what_was_pulled() {
         ids, expected,
         "owners that could not be set are still in the tar"
     );
+}
+
+#[test]
+fn what_a_user_without_other_ids_changes_keeps_its_owner() {
+    let s = setup(61_024);
+    let script = "echo more >> /data/one; echo new > /data/own";
+    let run = ["run", "--name", "one", &s.reference, "sh", "-c", script];
+    s.strata.run(&run).ok();
+    let name = s.server.reference("app", "v2");
+    s.strata.run(&["commit", "one", &name]).ok();
+    for exported in ["one", &name, &s.reference] {
+        let archive = s.strata.run(&["export", exported]).ok().stdout;
+        let mut tar = Command::new(tool("tar"));
+        tar.args(["--numeric-owner", "-tvf", "-"]);
+        let listed = run_with_input(&mut tar, &archive).ok().out();
+        let owner = |path: &str| {
+            let line = listed.lines().find(|line| line.ends_with(path));
+            line.and_then(|line| line.split_whitespace().nth(1))
+        };
+        assert_eq!(owner(" data/one"), Some("33/33"), "{exported}: {listed}");
+        let own = (exported != s.reference).then_some("0/0");
+        assert_eq!(owner(" data/own"), own, "{exported}: {listed}");
+    }
+    s.strata.run(&["push", &name]).ok();
+    let root = Strata::new(&s.place);
+    root.pull(&name);
+    let mounted = PathBuf::from(root.run(&["mount", "--ro", &name]).ok().out());
+    let stat = fs::metadata(mounted.join("data/one")).expect("look");
+    assert_eq!((stat.uid(), stat.gid(), stat.size()), (33, 33, 9));
+    root.run(&["umount", "-a"]).ok();
 }
 
 #[test]

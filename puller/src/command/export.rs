@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use strata::commit::{self, Stack};
-use strata::store::Store;
 use strata::store::containers::{ContainerError, Kind};
+use strata::store::{Image, Store};
 
 use super::find::local_image;
 use super::output::{Out, is_no_directory};
@@ -35,10 +35,11 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
         is_no_directory(file)?;
     }
     let store = settings.open_store()?;
-    let stack = stack(&store, &args.name)?;
+    let (image, stack) = stack(&store, &args.name)?;
+    let owners = commit::owners(&store, &image)?;
     let namespace = store.unpack_options().xattrs;
     let write = |out: &mut dyn Write| {
-        let exported = commit::export(stack, namespace, out);
+        let exported = commit::export(stack, namespace, &owners, out);
         exported.with_context(|| format!("exporting {}", args.name))
     };
     let buffered = |out: &mut dyn Write| {
@@ -59,12 +60,14 @@ pub(crate) fn run(settings: &Settings, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What shows.
-fn stack(store: &Store, name: &str) -> Result<Stack> {
+/// What shows, and the image that it is of.
+fn stack(store: &Store, name: &str) -> Result<(Image, Stack)> {
     let container = match store.container(name) {
         Ok(container) => container,
         Err(ContainerError::NoSuch(_)) => {
-            return Ok(Stack::of_image(store.stack(&local_image(store, name)?)?));
+            let image = local_image(store, name)?;
+            let stack = Stack::of_image(store.stack(&image)?);
+            return Ok((image, stack));
         }
         Err(error) => return Err(error.into()),
     };
@@ -72,8 +75,9 @@ fn stack(store: &Store, name: &str) -> Result<Stack> {
     let image =
         image.with_context(|| format!("the image of container {} is gone", container.name))?;
     let lowers = store.stack(&image)?;
-    Ok(match container.kind {
+    let stack = match container.kind {
         Kind::ReadOnlyMount => Stack::of_image(lowers),
         _ => Stack::of_container(&store.container_dir(&container.id), lowers),
-    })
+    };
+    Ok((image, stack))
 }

@@ -10,6 +10,7 @@ use super::changes::{self, Tree, Trees};
 use super::error::CommitError;
 use super::pack::{self, Packed};
 use super::{Base, Child, CommitOptions, apply, archive};
+use crate::layer::Owners;
 use crate::store::{Image, Store};
 
 /// What becomes a layer.
@@ -82,6 +83,12 @@ fn of_directory(
     })?;
     found.remove(&b""[..]);
     pack::pack(store, options.compression, |out| {
-        archive::write(&tree.merged, &found, options.moment.latest, out)
+        archive::write(
+            &tree.merged,
+            &found,
+            &Owners::default(),
+            options.moment.latest,
+            out,
+        )
     })
 }

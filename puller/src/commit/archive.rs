@@ -15,22 +15,25 @@ use rustix::io::Errno;
 use super::changes::{Change, Changes, of_the_image, reading};
 use super::error::CommitError;
 use crate::driver::merged::Merged;
+use crate::layer::Owners;
 use crate::layer::content::{self, CopyError};
 use crate::layer::tar::{self, Entry, Kind, Time};
 
-/// Writes the archive; no file in it is younger than `latest`, in seconds since 1970. What a container that runs
-/// removes meanwhile is left out.
+/// Writes the archive, with the original `owners`; no file in it is younger than `latest`, in seconds since 1970. What a
+/// container that runs removes meanwhile is left out.
 ///
 /// # Errors
 /// What cannot be read of the container's, and what `out` says.
 pub(super) fn write(
     tree: &Merged,
     changes: &Changes,
+    owners: &Owners,
     latest: Option<i64>,
     out: &mut dyn Write,
 ) -> Result<(), CommitError> {
     let mut writer = Writer {
         tree,
+        owners,
         latest,
         parent: None,
         links: HashMap::new(),
@@ -48,6 +51,7 @@ pub(super) fn write(
 
 struct Writer<'a> {
     tree: &'a Merged,
+    owners: &'a Owners,
     latest: Option<i64>,
     /// The directory that is open, with its layer and path.
     parent: Option<(usize, Vec<u8>, OwnedFd)>,
@@ -207,13 +211,14 @@ impl Writer<'_> {
                 nanoseconds: 0,
             };
         }
+        let (uid, gid) = self.owners.original(path, (stat.st_uid, stat.st_gid));
         Entry {
             path: if path.is_empty() { b"." } else { path }.to_vec(),
             kind,
             link: Vec::new(),
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid,
+            gid,
             mtime,
             size: 0,
             sparse: None,

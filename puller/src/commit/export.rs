@@ -8,7 +8,7 @@ use super::archive;
 use super::changes::{self, Tree, Trees};
 use super::error::CommitError;
 use crate::driver::{Name, Writable};
-use crate::layer::XattrNamespace;
+use crate::layer::{Owners, XattrNamespace};
 
 /// The layers of a container, and how they are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,7 @@ impl Stack {
 pub fn export(
     stack: Stack,
     namespace: XattrNamespace,
+    owners: &Owners,
     out: &mut dyn Write,
 ) -> Result<(), CommitError> {
     let nothing = Tree::open(Vec::new(), namespace, false)?;
@@ -75,5 +76,5 @@ pub fn export(
         mount_points: &[],
     })?;
     found.remove(&b""[..]);
-    archive::write(&tree.merged, &found, None, out)
+    archive::write(&tree.merged, &found, owners, None, out)
 }

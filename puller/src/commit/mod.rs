@@ -22,7 +22,7 @@ mod still;
 mod words;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use strata_oci::config::{ContainerConfig, History};
 use strata_oci::{Descriptor, Digest, media};
@@ -38,10 +38,11 @@ pub use rebase::{Parts, Rebased, Rebasing, rebase};
 pub use squash::squash;
 
 use crate::driver::Writable;
+use crate::layer::Owners;
 use crate::push::{Compression, Format};
 use crate::run::config::Config;
 use crate::store::containers::{Container, Kind};
-use crate::store::{Image, NewImage, Store};
+use crate::store::{Image, NewImage, Store, StoreError};
 use changes::{Changes, Tree, Trees};
 use config::Draft;
 use pack::Packed;
@@ -153,6 +154,16 @@ pub fn commit(
     child.publish(store, layer)
 }
 
+/// The owners that an image's layers give to its files, where the store cannot.
+///
+/// # Errors
+/// A layer whose record cannot be read.
+pub fn owners(store: &Store, image: &Image) -> Result<Owners, StoreError> {
+    let diff_ids = image.config.rootfs.diff_ids.iter();
+    let layers: Vec<PathBuf> = diff_ids.map(|diff_id| store.layer_dir(diff_id)).collect();
+    Ok(Owners::of(&layers, &store.unpack_options())?)
+}
+
 /// The layer between a container and its image; `None` when the trees are the same.
 fn layer_of(
     store: &Store,
@@ -181,8 +192,9 @@ fn layer_of(
     if found.is_empty() {
         return Ok(None);
     }
+    let owners = owners(store, base)?;
     let packed = pack::pack(store, options.compression, |out| {
-        archive::write(&new.merged, &found, options.moment.latest, out)
+        archive::write(&new.merged, &found, &owners, options.moment.latest, out)
     })?;
     Ok(Some(packed))
 }

@@ -40,10 +40,11 @@ pub fn squash(
         any_name: false,
         mount_points: &[],
     })?;
+    let owners = super::owners(store, image)?;
     let layer = match found.is_empty() {
         true => None,
         false => Some(pack::pack(store, options.compression, |out| {
-            archive::write(&new.merged, &found, options.moment.latest, out)
+            archive::write(&new.merged, &found, &owners, options.moment.latest, out)
         })?),
     };
     let mut layers: Vec<Descriptor> = image.manifest.layers[..kept].to_vec();

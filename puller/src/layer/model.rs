@@ -84,6 +84,12 @@ impl Model {
         all
     }
 
+    /// All real paths and what is there, parents before children.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&[u8], &Node)> {
+        let paths = self.paths.iter();
+        paths.map(|(path, number)| (path.as_slice(), &self.nodes[*number]))
+    }
+
     pub(super) fn node(&self, number: usize) -> &Node {
         &self.nodes[number]
     }

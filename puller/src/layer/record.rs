@@ -145,6 +145,59 @@ pub(super) enum Item {
     End(u64),
 }
 
+/// See [`RecordReader::headers`].
+pub(super) struct Headers {
+    record: RecordReader,
+    /// How many bytes of the record, or zeros, come next.
+    bytes: u64,
+    zeros: u64,
+    ended: bool,
+}
+
+const ZEROS: &[u8] = &[0; 64 << 10];
+
+impl BufRead for Headers {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.bytes == 0 && self.zeros == 0 && !self.ended {
+            match self.record.next()? {
+                Item::Bytes(count) => self.bytes = count,
+                Item::File { size, .. } => self.zeros = size,
+                Item::Segments { segments, .. } => {
+                    let lengths = segments.iter().map(|segment| segment.length);
+                    self.zeros = lengths.fold(0, u64::saturating_add);
+                }
+                Item::End(_) => self.ended = true,
+            }
+        }
+        let up_to = |count: u64, most: usize| usize::try_from(count).unwrap_or(most).min(most);
+        if self.bytes == 0 {
+            return Ok(&ZEROS[..up_to(self.zeros, ZEROS.len())]);
+        }
+        let buffer = self.record.input.fill_buf()?;
+        if buffer.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(&buffer[..up_to(self.bytes, buffer.len())])
+    }
+
+    fn consume(&mut self, count: usize) {
+        if self.bytes == 0 {
+            self.zeros -= count as u64;
+        } else {
+            self.record.input.consume(count);
+            self.bytes -= count as u64;
+        }
+    }
+}
+
+impl Read for Headers {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
 /// Reads a record again.
 pub(super) struct RecordReader {
     input: BufReader<zstd::Decoder<'static, BufReader<File>>>,
@@ -209,6 +262,16 @@ impl RecordReader {
             count -= length as u64;
         }
         Ok(Ok(()))
+    }
+
+    /// The archive without what is in its files: zeros stand there.
+    pub(super) fn headers(self) -> Headers {
+        Headers {
+            record: self,
+            bytes: 0,
+            zeros: 0,
+            ended: false,
+        }
     }
 
     fn byte(&mut self) -> io::Result<u8> {

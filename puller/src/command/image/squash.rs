@@ -48,9 +48,7 @@ pub(super) fn run(settings: &Settings, args: Args) -> Result<ExitCode> {
         }
     };
     if store.privilege() == Privilege::UserNamespace {
-        printer::message(
-            "without root, files of owners that do not exist here become root's in the new layer",
-        );
+        printer::message("without root, devices are left out of the new layer");
     }
     let squashed = commit::squash(&store, &image, kept, &options)
         .with_context(|| format!("squashing {}", args.image))?;

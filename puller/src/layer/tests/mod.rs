@@ -6,6 +6,7 @@ mod builder;
 mod differential;
 mod mending;
 mod metadata;
+mod owners;
 mod rootless;
 mod sizes;
 mod verify;
