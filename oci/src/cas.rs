@@ -7,8 +7,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 use crate::digest::{Algorithm, Digest};
 
@@ -171,14 +174,23 @@ fn create_dir(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Takes from a new directory what it has of the one that it is in, and would hand on: a group, set-group-id, ACLs.
+/// Takes from a new directory what it has of the one that it is in, and would hand on: a group with set-group-id, ACLs.
+/// Where there is none of that nothing is asked of the file system, which may have no owners at all.
 fn disinherit(path: &Path) -> io::Result<()> {
     let directory = File::open(path)?;
-    rustix::fs::fchown(&directory, None, Some(rustix::process::getegid()))?;
-    rustix::fs::fchmod(&directory, rustix::fs::Mode::RWXU)?;
+    if rustix::fs::fstat(&directory)?.st_mode & 0o2000 != 0 {
+        rustix::fs::fchown(&directory, None, Some(rustix::process::getegid()))?;
+        rustix::fs::fchmod(&directory, rustix::fs::Mode::RWXU)?;
+    }
+    Ok(drop_acls(&directory)?)
+}
+
+/// Removes a directory's own ACL and the one that it hands on, if it has them (acl(5)).
+pub fn drop_acls(directory: impl AsFd) -> Result<(), Errno> {
     for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
-        // There is none, or the file system has no such thing.
-        let _ = rustix::fs::fremovexattr(&directory, acl);
+        if rustix::fs::fgetxattr(&directory, acl, &mut [0_u8; 0]).is_ok() {
+            rustix::fs::fremovexattr(&directory, acl)?;
+        }
     }
     Ok(())
 }

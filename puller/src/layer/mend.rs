@@ -206,28 +206,25 @@ impl Layer {
     }
 }
 
+/// xattr(7): neither a list of names nor a value can be longer.
+const MAX_XATTR: usize = 1 << 16;
+
+/// How the names begin of an image's own attributes that overlayfs would take for marks.
+fn escape(namespace: XattrNamespace) -> Vec<u8> {
+    [namespace.overlay(), b"overlay."].concat()
+}
+
 /// All attributes but overlayfs' marks; the image's own, escaped ones as the image has them.
 fn xattrs(directory: &OwnedFd, namespace: XattrNamespace) -> Result<Xattrs, Errno> {
-    // xattr(7): neither a list nor a value can be longer.
-    let mut buffer = vec![0; 1 << 16];
-    let length = match rustix::fs::flistxattr(directory, &mut buffer) {
-        Ok(length) => length,
-        Err(Errno::NOTSUP) => 0,
-        Err(error) => return Err(error),
-    };
-    let names = buffer[..length].to_vec();
-    let escape = [namespace.overlay(), b"overlay."].concat();
+    let mut buffer = vec![0; MAX_XATTR];
     let mut found = Vec::new();
-    for name in names
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        let own = match name.strip_prefix(escape.as_slice()) {
+    for name in names(directory)? {
+        let own = match name.strip_prefix(escape(namespace).as_slice()) {
             Some(rest) => [namespace.overlay(), rest].concat(),
             None if name.starts_with(namespace.overlay()) => continue,
-            None => name.to_vec(),
+            None => name.clone(),
         };
-        let length = rustix::fs::fgetxattr(directory, name, &mut buffer)?;
+        let length = rustix::fs::fgetxattr(directory, &*name, &mut buffer)?;
         found.push((own, buffer[..length].to_vec()));
     }
     Ok(found)
@@ -235,14 +232,22 @@ fn xattrs(directory: &OwnedFd, namespace: XattrNamespace) -> Result<Xattrs, Errn
 
 /// Whether overlayfs takes an attribute for a mark of its own.
 fn has_marks(directory: &OwnedFd, namespace: XattrNamespace) -> Result<bool, Errno> {
-    let mut buffer = vec![0; 1 << 16];
+    let is_mark = |name: &Vec<u8>| {
+        name.starts_with(namespace.overlay()) && !name.starts_with(&escape(namespace))
+    };
+    Ok(names(directory)?.iter().any(is_mark))
+}
+
+/// The names of all attributes.
+fn names(directory: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut buffer = vec![0; MAX_XATTR];
     let length = match rustix::fs::flistxattr(directory, &mut buffer) {
-        Err(Errno::NOTSUP) => return Ok(false),
+        Err(Errno::NOTSUP) => 0,
         listed => listed?,
     };
-    let escape = [namespace.overlay(), b"overlay."].concat();
-    let mut names = buffer[..length].split(|byte| *byte == 0);
-    Ok(names.any(|name| name.starts_with(namespace.overlay()) && !name.starts_with(&escape)))
+    let names = buffer[..length].split(|byte| *byte == 0);
+    let names = names.filter(|name| !name.is_empty());
+    Ok(names.map(<[u8]>::to_vec).collect())
 }
 
 /// A directory as the stack shows it.

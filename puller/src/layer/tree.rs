@@ -73,10 +73,7 @@ impl Tree {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         rustix::fs::fchown(&root, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
         rustix::fs::fchmod(&root, Mode::RWXU).map_err(failed("set the mode of"))?;
-        for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
-            // There is none, or the file system has no such thing.
-            let _ = rustix::fs::fremovexattr(&root, acl);
-        }
+        strata_oci::cas::drop_acls(&root).map_err(failed("remove the ACLs of"))?;
         Ok(Self {
             root,
             open: HashMap::new(),
